@@ -1,0 +1,19 @@
+"""What both frameworks share: config, tokenizer, weight names, checkpoint files, every decision. numpy only."""
+
+from . import checkpoint
+from .config import GPT2Config
+from .errors import GPT2Error
+from .generation import GenerationConfig
+from .outputs import BaseModelOutput, CausalLMOutput, ModelOutput
+from .tokenizer import GPT2Tokenizer
+
+__all__ = [
+    "BaseModelOutput",
+    "CausalLMOutput",
+    "GPT2Config",
+    "GPT2Error",
+    "GPT2Tokenizer",
+    "GenerationConfig",
+    "ModelOutput",
+    "checkpoint",
+]

@@ -1,0 +1,127 @@
+"""Which tensor of a checkpoint goes where in a model: decided here, for both frameworks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import GPT2Config
+from ..errors import GPT2Error
+from ..initial import initial_weights
+from ..weights import HEADS, WeightSpec, published_name, weight_specs
+from .reader import Checkpoint
+from .tensor import FLOATS, Tensor, dtype_name
+
+HEAD_LAYERS = ("lm_head", "multiple_choice_head", "score", "classifier", "qa_outputs")
+_SHOWN = 4  # names spelled out in an error
+
+
+class Matched(NamedTuple):
+    """Every weight of a model: name in its table -> the file's tensor, and the names that the file lacks."""
+
+    tensors: dict[str, Tensor]
+    new: list[str]
+    dtype: str  # what the model computes in
+
+    def weights(self, config: GPT2Config, head: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (name, bits in `dtype`) of every weight, one in memory at a time; new ones from the seed."""
+        for name, tensor in self.tensors.items():
+            yield name, tensor.bits(self.dtype)
+        if self.new:
+            for name, values in initial_weights(config, head, seed):
+                if name in self.new:
+                    yield name, Tensor.of(values).bits(self.dtype)
+
+
+def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
+    """Returns where each weight of a model comes from.
+
+    dtype None keeps every value exactly: float64 stays, everything else becomes float32. "auto" takes the file's
+    own type. A checkpoint that lacks a trunk weight, holds one too many or one of another shape raises; a head
+    that it does not have is new, with a warning.
+    """
+    if source.config is None:
+        raise GPT2Error(f"{source.path} has no config.json beside it: copy the model's config into that folder")
+    specs = weight_specs(source.config, head)
+    missing = [name for name in specs if published_name(name) not in source.tensors]
+    lost = [name for name in missing if not _of_head(name)]
+    wanted = {published_name(name) for name in specs}
+    extra = [name for name in source.tensors if name not in wanted and not _of_head(name)]
+    if lost or extra:
+        raise GPT2Error(_contradiction(source, lost, extra))
+    _check_shapes(source, specs)
+    _check_tied(source)
+    _check_numbers(source)
+    if missing:
+        warnings.warn(f"{source.path} has no {', '.join(missing)}: this head is new, with initial weights from the "
+                      "seed. Train it before use", stacklevel=3)  # fmt: skip
+    tensors = {name: source.tensors[published_name(name)] for name in specs if name not in missing}
+    return Matched(tensors, missing, _model_dtype(dtype, tensors))
+
+
+def find_head(source: Checkpoint) -> str:
+    """Returns which of HEADS a checkpoint was saved from, by its tensors, else by config.json's architectures."""
+    for layer, head in (("multiple_choice_head", "double_heads"), ("score", "sequence_classification"),
+                        ("lm_head", "lm_head")):  # fmt: skip
+        if any(name.startswith(layer + ".") for name in source.tensors):
+            return head
+    named = (source.config.extra.get("architectures") or [""])[0] if source.config else ""
+    return {f"GPT2{suffix}": head for suffix, head in zip(ARCHITECTURES, HEADS, strict=True)}.get(named, "model")
+
+
+ARCHITECTURES = ("Model", "LMHeadModel", "DoubleHeadsModel", "ForSequenceClassification")
+
+
+def _of_head(name: str) -> bool:
+    return name.split(".")[0] in HEAD_LAYERS
+
+
+def _contradiction(source: Checkpoint, lost: list[str], extra: list[str]) -> str:
+    parts = [f"{source.path} does not fit its config (n_layer={source.config.n_layer})"]
+    for kind, names in (("it lacks", lost), ("it holds, beyond the config,", extra)):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            parts.append(f"{kind} {', '.join(names[:_SHOWN])}{more}")
+    return "; ".join(parts) + ". Take config.json and weights from the same model"
+
+
+def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
+    for name, spec in specs.items():
+        tensor = source.tensors.get(published_name(name))
+        if tensor is not None and tensor.shape != spec.shape:
+            c = source.config
+            raise GPT2Error(
+                f"{source.path}: {published_name(name)} has shape {tensor.shape}, its config asks for {spec.shape} "
+                f"(vocab_size={c.vocab_size}, n_positions={c.n_positions}, n_embd={c.n_embd}, n_inner={c.n_inner}, "
+                f"num_labels={c.num_labels}). Take config.json and weights from the same model")  # fmt: skip
+
+
+def _check_tied(source: Checkpoint) -> None:
+    """A file may repeat a tied lm_head; one that differs from wte was not tied, and dropping it would lose it."""
+    if source.config.tie_word_embeddings and "lm_head.weight" in source.tensors:
+        head, wte = source.tensors["lm_head.weight"], source.tensors["wte.weight"]
+        if head.shape != wte.shape or not np.array_equal(head.bits(), wte.bits()):
+            raise GPT2Error(f"{source.path}: lm_head.weight differs from wte.weight, yet tie_word_embeddings is true. "
+                            "Load it with tie_word_embeddings=False")  # fmt: skip
+
+
+def _check_numbers(source: Checkpoint) -> None:
+    for name, tensor in source.tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise GPT2Error(f"{source.path}: {name} holds {tensor.dtype}; weights must be one of {', '.join(FLOATS)}")
+
+
+def _model_dtype(dtype: object, tensors: Mapping[str, Tensor]) -> str:
+    stored = [tensor.dtype for tensor in tensors.values()]
+    if dtype is None:
+        return "float64" if "float64" in stored else "float32"
+    if dtype == "auto":
+        widest_first = sorted(set(stored), key=FLOATS.index)
+        return widest_first[0] if len(widest_first) == 1 or widest_first[0] != "bfloat16" else "float32"
+    name = dtype_name(dtype)
+    if name not in FLOATS:
+        raise GPT2Error(f"dtype={dtype!r}: it must be one of {', '.join(FLOATS)}, or 'auto' for the file's own")
+    return name

@@ -1,0 +1,133 @@
+"""Opening whatever checkpoint a folder or a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
+from ..errors import GPT2Error
+from .names import published
+from .safetensors_file import read_safetensors
+from .shards import read_index
+from .tensor import Tensor, TensorFile
+from .tf_h5 import read_tf_h5
+
+SAFETENSORS_FILE = "model.safetensors"
+TF_H5_FILE = "tf_model.h5"
+INDEX = ".index.json"
+# What a folder is searched for, in this order
+KNOWN_FILES = (SAFETENSORS_FILE, SAFETENSORS_FILE + INDEX, TF_H5_FILE, TF_H5_FILE + INDEX)
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """A checkpoint as a read-only mapping of published names to arrays, each read when it is asked for.
+
+    bfloat16 comes as float32 (exact); `tensors` gives stored types and shapes without reading, `config` the
+    config or None where none lies beside the file, `format` "safetensors" or "tf-h5", `files` the paths read,
+    `skipped` the names that were left out because they are masks. Close it, or use it in a `with` block.
+    """
+
+    def __init__(self, path: Path, config: GPT2Config | None, form: str, files: list[TensorFile],
+                 tensors: dict[str, Tensor], skipped: list[str]):  # fmt: skip
+        self.path, self.config, self.format = path, config, form
+        self.tensors, self.skipped = tensors, skipped
+        self._files = files
+
+    @property
+    def files(self) -> list[Path]:
+        """Paths of the files that hold the tensors."""
+        return [file.path for file in self._files]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.tensors:
+            raise KeyError(f"{self.path} holds no tensor {name!r}")
+        return self.tensors[name].array()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def close(self) -> None:
+        """Closes the files; tensors that were not read yet cannot be read any more."""
+        for file in self._files:
+            file.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+
+def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
+    """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
+    path = Path(source)
+    if not path.exists():
+        raise GPT2Error(f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
+                        "or such a file")  # fmt: skip
+    file = find_checkpoint(path) if path.is_dir() else path
+    shards = read_index(file) if file.name.endswith(INDEX) else None
+    form, read = _reader(file.name.removesuffix(INDEX) if shards else file.name, file)
+    config = _config_beside(file, overrides)
+    paths = [file.parent / shard for shard in shards] if shards else [file]
+    files: list[TensorFile] = []
+    try:
+        tensors: dict[str, Tensor] = {}
+        skipped: list[str] = []
+        for shard in paths:
+            files.append(TensorFile(shard))
+            _collect(files[-1], read, tensors, skipped)
+        if shards:
+            _check_index(file, shards, tensors, skipped)
+    except BaseException:
+        for opened in files:
+            opened.close()
+        raise
+    return Checkpoint(file, config, form, files, tensors, skipped)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Returns the checkpoint file, or the index of its shards, that a folder holds."""
+    for name in KNOWN_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(entry.name for entry in folder.iterdir())
+    listing = ", ".join(others[:8]) + (", …" if len(others) > 8 else "") if others else "nothing"
+    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}")
+
+
+def _reader(name: str, file: Path) -> tuple[str, Callable[[TensorFile], dict[str, Tensor]]]:
+    if name.endswith(".safetensors"):
+        return "safetensors", read_safetensors
+    if name.endswith((".h5", ".hdf5")):
+        return "tf-h5", read_tf_h5
+    raise GPT2Error(f"{file} is no checkpoint that this reads: give a .safetensors or .h5 file, or its folder")
+
+
+def _config_beside(file: Path, overrides: Mapping[str, object]) -> GPT2Config | None:
+    if any((file.parent / name).is_file() for name in (CONFIG_FILE, HPARAMS_FILE)):
+        return GPT2Config.from_pretrained(file.parent, **overrides)
+    return GPT2Config(**overrides) if overrides else None
+
+
+def _collect(file: TensorFile, read, tensors: dict[str, Tensor], skipped: list[str]) -> None:
+    for name, tensor in read(file).items():
+        found = published(name, tensor)
+        if found is None:
+            skipped.append(name)
+        elif found.name in tensors:
+            raise GPT2Error(f"{file.path}: {name!r} is {found.name}, which the checkpoint holds already")
+        else:
+            tensors[found.name] = found.tensor
+
+
+def _check_index(index: Path, shards: Mapping[str, list[str]], tensors, skipped: list[str]) -> None:
+    expected = sum(len(names) for names in shards.values())
+    if expected != len(tensors) + len(skipped):
+        raise GPT2Error(f"{index} names {expected} tensors, its shards hold {len(tensors) + len(skipped)}: "
+                        "files of two checkpoints are mixed. Copy the whole checkpoint again")  # fmt: skip

@@ -1,0 +1,120 @@
+"""One tensor of a file: its type and shape now, its values when they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ..errors import GPT2Error
+
+# name -> how numpy holds the stored bits; numpy has no bfloat16, so its bits travel as uint16
+STORAGE = {
+    "float64": np.dtype("<f8"), "float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"),
+    "int64": np.dtype("<i8"), "int32": np.dtype("<i4"), "int16": np.dtype("<i2"), "int8": np.dtype("i1"),
+    "uint64": np.dtype("<u8"), "uint32": np.dtype("<u4"), "uint16": np.dtype("<u2"), "uint8": np.dtype("u1"),
+    "bool": np.dtype("?"),
+}  # fmt: skip
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+_SHORT = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor whose values are read only by `bits` and `array`."""
+
+    dtype: str  # a key of STORAGE
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]  # the stored bits, a new array at each call
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values take."""
+        return math.prod(self.shape) * STORAGE[self.dtype].itemsize
+
+    def bits(self, dtype: str | None = None) -> np.ndarray:
+        """Returns the values in `dtype` (the stored one by default); bfloat16 as the uint16 of its bits."""
+        values = self.read()
+        return values if dtype in (None, self.dtype) else convert(values, self.dtype, dtype)
+
+    def array(self) -> np.ndarray:
+        """Returns the values in a type numpy has: bfloat16 is widened to float32, which is exact."""
+        return self.bits("float32") if self.dtype == "bfloat16" else self.bits()
+
+    def reshaped(self, shape: tuple[int, ...]) -> Tensor:
+        """Returns the same values under another shape."""
+        return Tensor(self.dtype, shape, lambda: self.read().reshape(shape))
+
+    def transposed(self) -> Tensor:
+        """Returns the transposed matrix, contiguous."""
+        return Tensor(self.dtype, self.shape[::-1], lambda: np.ascontiguousarray(self.read().T))
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Tensor:
+        """Returns a tensor around an array of one of numpy's own types."""
+        return cls(dtype_name(array.dtype), array.shape, lambda: array)
+
+
+class TensorFile:
+    """An open checkpoint file that reads any stretch of itself into a new array."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.name = self.path.name
+        self.file: BinaryIO = open(path, "rb")  # noqa: SIM115 - stays open as long as the checkpoint
+        self.size = os.fstat(self.file.fileno()).st_size
+        self._lock = threading.Lock()
+
+    def tensor(self, dtype: str, shape: tuple[int, ...], offset: int, stored: np.dtype | None = None) -> Tensor:
+        """Returns the tensor at `offset`, whose values are stored as `stored` (by default as STORAGE says)."""
+        return Tensor(dtype, shape, lambda: self._read(stored or STORAGE[dtype], shape, offset))
+
+    def _read(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
+        values = np.empty(shape, stored)
+        with self._lock:
+            self.file.seek(offset)
+            # a view of no items has no buffer to read into
+            count = self.file.readinto(memoryview(values.reshape(-1).view(np.uint8))) if values.size else 0
+        if count != values.nbytes:
+            raise GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
+        return values.astype(stored.newbyteorder("="), copy=False)
+
+    def close(self) -> None:
+        """Closes the file; tensors that were not read yet cannot be read any more."""
+        self.file.close()
+
+
+def dtype_name(dtype: object) -> str:
+    """Returns the name in STORAGE of a type given as name, short name, or numpy's, torch's or TensorFlow's object."""
+    name = str(getattr(dtype, "name", dtype)).removeprefix("torch.")
+    name = _SHORT.get(name, name)
+    if name not in STORAGE:
+        raise GPT2Error(f"dtype={dtype!r}: it must be one of {', '.join(FLOATS)}, or 'auto' for the file's own")
+    return name
+
+
+def convert(bits: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Returns the bits of `source` values as `target`, rounded to nearest even; widening is exact."""
+    values = _widen_bfloat16(bits) if source == "bfloat16" else bits
+    if target == "bfloat16":
+        return _round_to_bfloat16(values.astype(np.float32, copy=False))
+    with np.errstate(over="ignore"):  # a float32 beyond float16's range becomes infinite, as in both frameworks
+        return values.astype(STORAGE[target], copy=False)
+
+
+def _widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 is the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _round_to_bfloat16(values: np.ndarray) -> np.ndarray:
+    words = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((words + (0x7FFF + ((words >> 16) & 1))) >> 16).astype(np.uint16)
+    # rounding could carry a NaN's payload over into infinity: keep it a quiet NaN
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)

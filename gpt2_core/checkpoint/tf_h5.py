@@ -1,0 +1,68 @@
+"""tf_model.h5: TensorFlow weights as Keras 2 lays them out in HDF5, in today's spelling.
+
+One group a top-level layer, listed in the root attribute layer_names; its attribute weight_names lists the full
+variable names, and each dataset lies at group/variable name. Source: files that tf_keras 2.19 wrote.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import GPT2Error
+from ..weights import TRUNK
+from .hdf5_file import Hdf5File
+from .hdf5_writer import write_hdf5
+from .names import in_tf_model
+from .tensor import STORAGE, Tensor, TensorFile, dtype_name
+
+# The class name as Keras turns it into a layer name
+MODEL_NAMES = {
+    "model": "tfgpt2_model",
+    "lm_head": "tfgpt2lm_head_model",
+    "double_heads": "tfgpt2_double_heads_model",
+    "sequence_classification": "tfgpt2_for_sequence_classification",
+}
+_KERAS_VERSION = "2.19.0"  # of the tf_keras whose layout this is
+
+
+def read_tf_h5(file: TensorFile) -> dict[str, Tensor]:
+    """Returns dataset path -> Tensor of an open file."""
+    tensors = {}
+    for path, dataset in Hdf5File(file.file, str(file.path)).datasets.items():
+        stored = dataset.dtype
+        if stored.kind not in "fiu":
+            raise GPT2Error(f"{file.path}: {path!r} holds {stored}, not numbers")
+        tensors[path] = file.tensor(dtype_name(stored.newbyteorder("=")), dataset.shape, dataset.offset, stored)
+    return tensors
+
+
+def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
+    """Writes the weights of a whole model, names as in its weight table, one tensor in memory at a time."""
+    model = MODEL_NAMES[head]
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        _check_place(name, tensor)
+        found = in_tf_model(name if head != "model" else TRUNK + name, tensor, model)
+        layers.setdefault(found.name.split("/")[1], {})[found.name] = found.tensor
+    if "score" in layers:  # TF's classifier lists it first
+        layers = {"score": layers.pop("score"), **layers}
+    groups: dict[str, dict] = {"": {"layer_names": list(layers), "backend": "tensorflow",
+                                    "keras_version": _KERAS_VERSION},
+                               "top_level_model_weights": {"weight_names": np.zeros(0)}}  # fmt: skip
+    datasets = {}
+    for layer, weights in layers.items():
+        groups[layer] = {"weight_names": list(weights)}
+        for name, tensor in weights.items():
+            datasets[f"{layer}/{name}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.bits)
+    with open(path, "wb") as file:
+        write_hdf5(file, groups, datasets)
+
+
+def _check_place(name: str, tensor: Tensor) -> None:
+    if name == "lm_head.weight":
+        raise GPT2Error("tf_model.h5 has no place for lm_head.weight: TensorFlow's GPT-2 always ties it to wte. "
+                        'Save this model with format="safetensors"')  # fmt: skip
+    if tensor.dtype == "bfloat16":
+        raise GPT2Error(f"tf_model.h5 has no bfloat16, and {name} is: convert the model to float32 (which is exact), "
+                        'or save it with format="safetensors"')  # fmt: skip

@@ -1,0 +1,58 @@
+"""Saving a model's weights and config into a folder, in the format asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..config import CONFIG_FILE, GPT2Config
+from ..errors import GPT2Error, nearest
+from ..weights import HEADS
+from .atomic import Replacement
+from .match import ARCHITECTURES
+from .reader import INDEX, SAFETENSORS_FILE, TF_H5_FILE
+from .safetensors_file import write_safetensors
+from .shards import index_text, is_shard, split
+from .tensor import Tensor
+from .tf_h5 import write_tf_h5
+
+FORMATS = {"safetensors": SAFETENSORS_FILE, "tf-h5": TF_H5_FILE}
+
+
+def save(folder: str | Path, config: GPT2Config, tensors: Mapping[str, Tensor], head: str, *,
+         format: str = "safetensors", max_shard_size: int | str = "5GB") -> None:  # fmt: skip
+    """Writes config.json and the weights, all or nothing; shards of the same format that were there before go.
+
+    `tensors` maps the names of the weight table to values, which are read once, in order.
+    """
+    if format not in FORMATS:
+        raise GPT2Error(f"format={format!r}: it must be one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
+    file_name = FORMATS[format]
+    write = functools.partial(_WRITERS[format], head=head)
+    with Replacement(folder) as new:
+        files = {file_name: tensors} if format == "tf-h5" else split(tensors, file_name, max_shard_size)
+        for name, shard in files.items():
+            write(new.path(name), shard)
+        if len(files) > 1:
+            new.path(file_name + INDEX).write_text(index_text(files), encoding="utf-8", newline="\n")
+        text = _saved_config(config, tensors, head).to_json()
+        new.path(CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
+        for old in Path(folder).iterdir():
+            if old.name in (file_name, file_name + INDEX) or is_shard(old.name, file_name):
+                new.remove(old.name)
+
+
+def _write_safetensors(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
+    write_safetensors(path, tensors, {"format": "pt"})  # what transformers asks for: it names the layout
+
+
+_WRITERS: dict[str, Callable] = {"safetensors": _write_safetensors, "tf-h5": write_tf_h5}
+
+
+def _saved_config(config: GPT2Config, tensors: Mapping[str, Tensor], head: str) -> GPT2Config:
+    """Returns the config with what transformers looks up beside the fields: the class, and the values' type."""
+    dtype = next(iter(tensors.values())).dtype
+    extra = {key: value for key, value in config.extra.items() if key != "torch_dtype"}
+    extra |= {"architectures": ["GPT2" + ARCHITECTURES[HEADS.index(head)]], "dtype": dtype}
+    return GPT2Config.from_dict({**config.to_dict(), **extra})

@@ -1,0 +1,312 @@
+"""GPT2Config: every field of a published config.json, checked once, the same for both frameworks.
+
+Fields, defaults and aliases are those of transformers' GPT-2; fields that this project does not use are kept in
+`extra` and written back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .errors import GPT2Error, nearest
+
+CONFIG_FILE = "config.json"
+HPARAMS_FILE = "hparams.json"  # OpenAI's own release of GPT-2
+
+ALIASES = {
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+    "max_position_embeddings": "n_positions",
+}
+
+ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "quick_gelu",
+               "relu", "silu", "swish", "tanh", "sigmoid", "mish", "linear")  # fmt: skip
+SUMMARY_TYPES = ("last", "first", "mean", "cls_index")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+_OPENAI_FIELDS = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}
+
+_PRESETS = {
+    "gpt2": dict(n_embd=768, n_layer=12, n_head=12),  # 124,439,808 parameters
+    "gpt2-medium": dict(n_embd=1024, n_layer=24, n_head=16),  # 354,823,168
+    "gpt2-large": dict(n_embd=1280, n_layer=36, n_head=20),  # 774,030,080
+    "gpt2-xl": dict(n_embd=1600, n_layer=48, n_head=25),  # 1,557,611,200
+    "distilgpt2": dict(n_embd=768, n_layer=6, n_head=12),  # 81,912,576
+}
+PRESETS = tuple(_PRESETS)
+
+
+def _accept_aliases(cls):
+    """Lets the constructor take `hidden_size` for `n_embd` and so on, and name an unknown field's nearest one."""
+    generated = cls.__init__
+
+    @functools.wraps(generated)
+    def __init__(self, **values):
+        generated(self, **_canonical(values))
+
+    cls.__init__ = __init__
+    for alias, field in ALIASES.items():
+        setattr(cls, alias, property(lambda self, field=field: getattr(self, field), doc=f"The same as {field}."))
+    return cls
+
+
+@_accept_aliases
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPT2Config:
+    """The shape and the behaviour of one GPT-2, immutable; `dataclasses.replace` gives a changed copy.
+
+    Values that cannot work raise GPT2Error here, naming the field, the value and what is allowed.
+
+    >>> GPT2Config(n_embd=32, n_head=4).head_dim
+    8
+    >>> GPT2Config(hidden_size=32, n_head=5)
+    Traceback (most recent call last):
+    gpt2_core.errors.GPT2Error: n_embd=32 is not divisible by n_head=5: every head needs the same whole width
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None  # None: 4 * n_embd
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    add_cross_attention: bool = False
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    return_dict: bool = True
+    bos_token_id: int | None = 50256
+    eos_token_id: int | tuple[int, ...] | None = 50256
+    pad_token_id: int | None = None
+    summary_type: str = "cls_index"
+    summary_use_proj: bool = True
+    summary_activation: str | None = None
+    summary_proj_to_labels: bool = True
+    summary_first_dropout: float = 0.1
+    summary_last_dropout: float = 0.0
+    num_labels: int = 2
+    id2label: Mapping[int, str] | None = None  # None: LABEL_0, LABEL_1, …
+    problem_type: str | None = None  # None: inferred from the labels
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unknown keys of a config.json, kept
+
+    def __post_init__(self):
+        _freeze(self)
+        _check_types(self)
+        _check_values(self)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head, n_embd / n_head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_dim(self) -> int:
+        """Width of the MLP's hidden layer: n_inner, or 4 * n_embd."""
+        return self.n_inner or 4 * self.n_embd
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Label name -> number, the inverse of id2label."""
+        return {label: i for i, label in self.labels.items()}
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Label number -> name, whether or not names were given."""
+        return dict(self.id2label) if self.id2label else {i: f"LABEL_{i}" for i in range(self.num_labels)}
+
+    @classmethod
+    def preset(cls, name: str, **overrides) -> GPT2Config:
+        """Returns the config of a published size: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2."""
+        if name not in _PRESETS:
+            raise GPT2Error(f"no preset {name!r}: the published sizes are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+        return cls(**{**_PRESETS[name], **_canonical(overrides)})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **overrides) -> GPT2Config:
+        """Returns the config that a config.json (or OpenAI's hparams.json) of these values describes.
+
+        Unknown keys are kept in `extra`; `overrides` are fields, win over `values`, and must be known.
+        """
+        if values.get("model_type", "gpt2") != "gpt2":
+            raise GPT2Error(f"model_type is {values['model_type']!r}, not 'gpt2': this is another kind of model")
+        if "n_vocab" in values:
+            values = {_OPENAI_FIELDS.get(key, key): value for key, value in values.items()}
+        known, extra = {}, {}
+        for key, value in values.items():
+            if key in ALIASES or key in _DERIVED:
+                continue
+            (known if key in _FIELDS else extra)[key] = value
+        for alias, field in ALIASES.items():
+            if alias in values and values[alias] != known.setdefault(field, values[alias]):
+                raise GPT2Error(f"{field}={known[field]!r} and its alias {alias}={values[alias]!r} contradict each other")
+        labels = known.get("id2label")
+        if isinstance(labels, Mapping):
+            known["num_labels"] = len(labels)
+        overrides = _canonical(overrides)
+        if overrides.get("num_labels", known.get("num_labels")) != known.get("num_labels"):
+            known.pop("id2label", None)
+        return cls(**{**known, "extra": extra, **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON values, as a config.json of the Hugging Face layout holds them."""
+        values = {name: getattr(self, name) for name in _FIELDS}
+        values["eos_token_id"] = list(self.eos_token_id) if isinstance(self.eos_token_id, tuple) else self.eos_token_id
+        if self.id2label is None and self.num_labels == GPT2Config.num_labels:
+            del values["id2label"], values["num_labels"]
+        else:  # transformers takes the number of labels from id2label
+            values["id2label"] = {str(i): label for i, label in self.labels.items()}
+            values["label2id"] = self.label2id
+        return {"model_type": "gpt2", **values, **_plain(self.extra)}
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = CONFIG_FILE, **overrides) -> GPT2Config:
+        """Returns the config that a JSON text describes; `name` stands in errors."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise GPT2Error(f"{name} is not valid JSON ({error}): restore it from where the model came from") from None
+        if not isinstance(values, dict):
+            raise GPT2Error(f"{name} holds a JSON {type(values).__name__}, not an object of config fields")
+        try:
+            return cls.from_dict(values, **overrides)
+        except GPT2Error as error:
+            raise GPT2Error(f"{name}: {error}") from None
+
+    def to_json(self) -> str:
+        """Returns the text of a config.json, keys sorted, as Hugging Face writes it."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **overrides) -> GPT2Config:
+        """Returns the config of a checkpoint folder: its config.json, or OpenAI's hparams.json."""
+        folder = Path(folder)
+        for file in (folder / CONFIG_FILE, folder / HPARAMS_FILE):
+            if file.is_file():
+                text = file.read_text(encoding="utf-8", errors="replace")
+                return cls.from_json(text, name=str(file), **overrides)
+        if not folder.is_dir():
+            raise GPT2Error(f"no folder {str(folder)!r}: give a folder that holds a {CONFIG_FILE}")
+        raise GPT2Error(f"{folder} holds neither {CONFIG_FILE} nor {HPARAMS_FILE}: copy the model's config into it")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json into `folder`, which is made if it does not exist."""
+        from .checkpoint.atomic import Replacement
+
+        with Replacement(folder) as new:
+            new.path(CONFIG_FILE).write_text(self.to_json(), encoding="utf-8", newline="\n")
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(GPT2Config) if field.name != "extra")
+_DERIVED = ("model_type", "label2id")
+
+
+def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the constructor's arguments with aliases renamed; raises on unknown or contradicting ones."""
+    result = {}
+    for key, value in values.items():
+        field = ALIASES.get(key, key)
+        if field not in _FIELDS and field != "extra":
+            raise GPT2Error(f"GPT2Config has no field {key!r}.{nearest(key, [*_FIELDS, *ALIASES])}")
+        if field in result and result[field] != value:
+            raise GPT2Error(f"{field} was given twice, as {result[field]!r} and as {value!r} (one is its alias)")
+        result[field] = value
+    return result
+
+
+def _freeze(config: GPT2Config) -> None:
+    """Takes private, unchangeable copies of the mutable values, so that no caller's dict is shared."""
+    if isinstance(config.eos_token_id, list):
+        object.__setattr__(config, "eos_token_id", tuple(config.eos_token_id))
+    if isinstance(config.id2label, Mapping):
+        try:
+            labels = {int(i): label for i, label in config.id2label.items()}
+        except (TypeError, ValueError):
+            raise GPT2Error(f"id2label={config.id2label!r}: the keys must be label numbers") from None
+        object.__setattr__(config, "id2label", MappingProxyType(labels))
+    if isinstance(config.extra, Mapping):
+        object.__setattr__(config, "extra", MappingProxyType(_plain(config.extra)))
+
+
+def _plain(value):
+    """Returns a deep copy made of dicts, lists and scalars."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_POSITIVE_INT = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels")
+_OPTIONAL_ID = ("bos_token_id", "pad_token_id")
+_BOOL = tuple(field.name for field in dataclasses.fields(GPT2Config) if field.type == "bool")
+_PROBABILITY = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "summary_last_dropout")
+_CHOICE = {
+    "activation_function": ACTIVATIONS,
+    "summary_type": SUMMARY_TYPES,
+    "summary_activation": (None, *ACTIVATIONS),
+    "problem_type": (None, *PROBLEM_TYPES),
+}
+
+
+def _check_types(config: GPT2Config) -> None:
+    def is_int(value):
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    for name in _POSITIVE_INT:
+        value = getattr(config, name)
+        if not is_int(value) or value < 1:
+            raise GPT2Error(f"{name}={value!r}: it must be a whole number of at least 1")
+    if config.n_inner is not None and (not is_int(config.n_inner) or config.n_inner < 1):
+        raise GPT2Error(f"n_inner={config.n_inner!r}: it must be None (for 4 * n_embd) or a whole number of at least 1")
+    for name in _OPTIONAL_ID:
+        value = getattr(config, name)
+        if value is not None and not is_int(value):
+            raise GPT2Error(f"{name}={value!r}: it must be None or a token id")
+    eos = config.eos_token_id
+    if not all(is_int(token) for token in (eos if isinstance(eos, tuple) else (() if eos is None else (eos,)))):
+        raise GPT2Error(f"eos_token_id={eos!r}: it must be None, a token id or a list of token ids")
+    for name in _BOOL:
+        if not isinstance(getattr(config, name), bool):
+            raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be True or False")
+    for name in ("id2label", "extra"):
+        if not isinstance(getattr(config, name), Mapping | None):
+            raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be a dict")
+
+
+def _check_values(config: GPT2Config) -> None:
+    for name in (*_PROBABILITY, "layer_norm_epsilon", "initializer_range"):
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise GPT2Error(f"{name}={value!r}: it must be a number")
+    for name in _PROBABILITY:
+        if not 0 <= getattr(config, name) < 1:
+            raise GPT2Error(f"{name}={getattr(config, name)!r}: a dropout probability must be in [0, 1)")
+    for name in ("layer_norm_epsilon", "initializer_range"):
+        if not 0 < getattr(config, name) < float("inf"):
+            raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be positive and finite")
+    for name, allowed in _CHOICE.items():
+        value = getattr(config, name)
+        if value not in allowed:
+            names = [choice for choice in allowed if choice is not None]
+            raise GPT2Error(f"{name}={value!r}: it must be one of {', '.join(names)}.{nearest(str(value), names)}")
+    if config.n_embd % config.n_head:
+        raise GPT2Error(f"n_embd={config.n_embd} is not divisible by n_head={config.n_head}: "
+                        "every head needs the same whole width")  # fmt: skip
+    if config.id2label is not None and sorted(config.id2label) != list(range(config.num_labels)):
+        raise GPT2Error(f"id2label names the labels {sorted(config.id2label)}, num_labels is {config.num_labels}: "
+                        f"name 0 to {config.num_labels - 1}, or leave one of them out")  # fmt: skip

@@ -1,0 +1,88 @@
+"""What the models return: tuples of the fields that are present, declared once for both frameworks.
+
+An output is a named tuple of its present fields alone, because that is what torch's and Keras' tree functions,
+tf.function, XLA and `predict` all take apart and put together again without loss; a field that is absent is a class
+attribute None.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import namedtuple
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import GPT2Error, nearest
+
+
+class ModelOutput(tuple):
+    """A tuple of the present fields, also by attribute and by name.
+
+    >>> out = CausalLMOutput(logits=[[1.0]], loss=None)
+    >>> out[0], out.logits, out["logits"], out.loss
+    ([[1.0]], [[1.0]], [[1.0]], None)
+    """
+
+    __slots__ = ()
+    names: tuple[str, ...] = ()  # every field that the type may have, in order
+
+    def __new__(cls, **values):
+        for name in values:
+            if name not in cls.names:
+                raise GPT2Error(f"{cls.__name__} has no field {name!r}.{nearest(name, cls.names)}")
+        present = tuple(name for name in cls.names if values.get(name) is not None)
+        return _with_fields(cls, present)(*(values[name] for name in present))
+
+    def __getitem__(self, key):
+        if not isinstance(key, str):
+            return tuple.__getitem__(self, key)
+        if key not in self.keys():
+            raise KeyError(f"{key!r} is not in this {type(self).__name__}; it holds {', '.join(self.keys())}")
+        return getattr(self, key)
+
+    def __reduce__(self):
+        return _rebuild, (self.declared, dict(self.items()))
+
+    def keys(self) -> tuple[str, ...]:
+        """Returns the names of the present fields."""
+        return self._fields
+
+    def values(self) -> tuple:
+        """Returns the present fields."""
+        return tuple(self)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Returns (name, value) of the present fields."""
+        return list(zip(self._fields, self, strict=True))
+
+    def to_tuple(self) -> tuple:
+        """Returns the present fields as a plain tuple, what `return_dict=False` gives."""
+        return tuple(self)
+
+
+@functools.cache
+def _with_fields(cls: type[ModelOutput], present: tuple[str, ...]) -> type:
+    """Returns the named tuple type of one set of present fields; the same set gives the same type."""
+    fields = namedtuple(cls.__name__, present)
+    absent = dict.fromkeys(name for name in cls.names if name not in present)
+    body = {"__slots__": (), "__new__": fields.__new__, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls, fields), {**absent, **body, "declared": cls})
+
+
+def _rebuild(cls: type[ModelOutput], values: Mapping[str, Any]) -> ModelOutput:
+    return cls(**values)
+
+
+class BaseModelOutput(ModelOutput):
+    """GPT2Model: last_hidden_state (B,T,C); past_key_values L x (key, value), each (B,H,S,D);
+    hidden_states L+1 x (B,T,C), the embeddings first, the last one after ln_f; attentions L x (B,H,T,S)."""
+
+    __slots__ = ()
+    names = ("last_hidden_state", "past_key_values", "hidden_states", "attentions", "cross_attentions")
+
+
+class CausalLMOutput(ModelOutput):
+    """GPT2LMHeadModel: loss (); logits (B,T,V); the rest as BaseModelOutput."""
+
+    __slots__ = ()
+    names = ("loss", "logits", "past_key_values", "hidden_states", "attentions", "cross_attentions")

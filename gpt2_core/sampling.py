@@ -1,0 +1,30 @@
+"""Uniform numbers by (seed, row, step): counter-based, so they are the same everywhere and in any order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import GPT2Error
+
+
+def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
+    """Returns float64 numbers in [0, 1) of shape (steps, rows), one per step and row.
+
+    An int seed gives each row of a batch its own numbers. A list gives row r those that `seed[r]` gives the first
+    row of any batch, so that a row's text does not depend on what else is in the batch.
+    """
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        keys = [(seed, row) for row in range(rows)]
+    else:
+        keys = [(row_seed, 0) for row_seed in seed]
+        if len(keys) != rows:
+            raise GPT2Error(f"seed lists {len(keys)} numbers for {rows} rows: give one number, or one per row")
+    return np.stack([_stream(*key, steps) for key in keys], axis=1)
+
+
+def _stream(seed: int, row: int, steps: int) -> np.ndarray:
+    """Returns the numbers of one row: word t of Philox 4x64 with the key (seed, row) makes step t's."""
+    if not 0 <= seed < 2**64:
+        raise GPT2Error(f"seed={seed}: it must be a whole number from 0 to 2**64 - 1")
+    words = np.random.Philox(key=np.array([seed, row], np.uint64)).random_raw(steps)
+    return (words >> np.uint64(11)) * 2.0**-53

@@ -1,0 +1,18 @@
+"""GPT-2 in PyTorch, plain nn.Modules; its twin is gpt2_tf."""
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    from gpt2_core.errors import missing_framework
+
+    raise missing_framework("gpt2_torch", "PyTorch", "torch") from None
+
+from gpt2_core.config import GPT2Config
+from gpt2_core.tokenizer import GPT2Tokenizer
+
+from .heads import GPT2LMHeadModel
+from .model import GPT2Model
+
+__all__ = ["GPT2Config", "GPT2LMHeadModel", "GPT2Model", "GPT2Tokenizer"]

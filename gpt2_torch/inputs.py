@@ -1,0 +1,45 @@
+"""What a call was given, as checked tensors."""
+
+import torch
+from gpt2_core.inputs import as_array, check_ids, check_labels, check_shapes
+
+IDS = ("input_ids", "token_type_ids", "position_ids")
+
+
+def as_tensors(config, device, past_key_values=None, **inputs):
+    """Returns the inputs as tensors on `device`, shapes and ids checked; None stays None."""
+    tensors = {name: as_tensor(name, value, device) for name, value in inputs.items()}
+    shapes = {name: None if value is None else tuple(value.shape) for name, value in tensors.items()}
+    past = None if past_key_values is None else [[tuple(x.shape) for x in pair] for pair in past_key_values]
+    check_shapes(config, past_key_values=past, **shapes)
+    for name in IDS:
+        check_ids(config, name, concrete(tensors.get(name)))
+    return tensors
+
+
+def as_labels(config, labels, inputs, logits_to_keep, device):
+    """Returns labels as a tensor that fits `inputs`, the input_ids or the inputs_embeds."""
+    labels = as_tensor("labels", labels, device)
+    if labels is not None:
+        check_labels(tuple(labels.shape), tuple(as_tensor("inputs", inputs, device).shape), logits_to_keep)
+        check_ids(config, "labels", concrete(labels))
+    return labels
+
+
+def as_tensor(name, value, device):
+    if value is None or isinstance(value, torch.Tensor):
+        return value
+    return torch.as_tensor(as_array(name, value), device=device)
+
+
+def concrete(x):
+    """Returns a tensor's numbers, None where there are none to look at yet: while it is traced, or on meta."""
+    if x is None or torch.compiler.is_compiling() or x.device.type == "meta":
+        return None
+    return x.detach().cpu().numpy()
+
+
+def count_positions(attention_mask, new):
+    """Returns the positions (B, T) of the new tokens, counted over the kept ones of (B, S)."""
+    positions = torch.cumsum(attention_mask.long(), dim=-1) - 1
+    return positions.clamp(min=0)[:, -new:]
