@@ -16,12 +16,12 @@ def visible_keys(attention_mask, new, past, dtype, device):
     Later tokens get -inf. Padding gets the lowest finite score, so that a query whose every key is padding spreads
     evenly over them: finite numbers, and no look ahead. A 4-D mask is taken as given.
     """
-    lowest = torch.finfo(dtype).min
+    lowest = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=device)
     if attention_mask is not None and attention_mask.ndim == 4:
-        return attention_mask != 0, torch.tensor(lowest, dtype=dtype, device=device)
+        return attention_mask != 0, lowest
     query = torch.arange(past, past + new, device=device)[:, None]
     causal = torch.arange(past + new, device=device)[None, :] <= query  # (T, S)
-    fill = torch.where(causal, lowest, -torch.inf).to(dtype)
+    fill = torch.where(causal, lowest, -torch.inf)  # (T, S)
     if attention_mask is None:
         return causal, fill
     return causal & (attention_mask != 0)[:, None, None, :], fill  # (B, 1, T, S), (T, S)
