@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class GPT2Error(ValueError):
     """Raised for everything that a user can mend: the message says what was got, what is allowed, what to do."""
 
+    # Keras rewrites the words of an error that passes through a layer's call, unless it finds this mark on it
+    _keras_call_info_injected = True
+
 
 class MissingFrameworkError(GPT2Error, ImportError):
     """Raised on importing a tree whose framework is not installed."""

@@ -5,26 +5,22 @@ import math
 import torch
 from torch import nn
 
-from .layers import Conv1D
+from .layers import Conv1D, wide
 
 # B batch, T new tokens, P past, S = P + T, C n_embd, H heads, D = C / H
 
 
-def visible_keys(attention_mask, new, past, dtype, device):
-    """Returns (keep, fill), broadcastable to (B, H, T, S): which keys a query sees, and the score of the others.
-
-    Later tokens get -inf. Padding gets the lowest finite score, so that a query whose every key is padding spreads
-    evenly over them: finite numbers, and no look ahead. A 4-D mask is taken as given.
-    """
-    lowest = torch.tensor(torch.finfo(dtype).min, dtype=dtype, device=device)
-    if attention_mask is not None and attention_mask.ndim == 4:
-        return attention_mask != 0, lowest
+def visible_keys(attention_mask, new, past, device):
+    """Returns (keep, causal), boolean, broadcastable to (B, H, T, S): the keys that a query sees, and those that it
+    spreads over when it sees none, because all before it is padding. A 4-D mask is taken as given."""
     query = torch.arange(past, past + new, device=device)[:, None]
     causal = torch.arange(past + new, device=device)[None, :] <= query  # (T, S)
-    fill = torch.where(causal, lowest, -torch.inf)  # (T, S)
     if attention_mask is None:
-        return causal, fill
-    return causal & (attention_mask != 0)[:, None, None, :], fill  # (B, 1, T, S), (T, S)
+        return causal, causal
+    keep = attention_mask != 0
+    if keep.ndim == 4:
+        return keep, torch.ones_like(causal)
+    return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
 
 
 class Attention(nn.Module):
@@ -52,13 +48,14 @@ class Attention(nn.Module):
         B, _, T, _ = a.shape
         return a.transpose(1, 2).reshape(B, T, self.n_head * self.head_dim)  # (B, T, C)
 
-    def weights(self, q, k, keep, fill):
-        """Probabilities (B, H, T, S), computed in the type of `fill`."""
-        dtype = q.dtype
+    def probabilities(self, q, k, keep, causal):
+        """Returns (B, H, T, S), the softmax in float32 at least; finite also where a query sees no key."""
+        dtype, wider = q.dtype, wide(q.dtype)
         if self.upcast:
-            q, k = q.to(fill.dtype), k.to(fill.dtype)
-        w = (q * self.scale) @ k.transpose(-1, -2)  # (B, H, T, S)
-        w = torch.where(keep, w.to(fill.dtype), fill)
+            q, k = q.to(wider), k.to(wider)
+        w = ((q * self.scale) @ k.transpose(-1, -2)).to(wider)  # (B, H, T, S)
+        lowest = torch.full((), torch.finfo(wider).min, dtype=wider, device=w.device)
+        w = torch.where(keep, w, torch.where(causal, lowest, -torch.inf))
         return torch.softmax(w, dim=-1).to(dtype)
 
     def forward(self, x, visible, past=None):
@@ -66,6 +63,6 @@ class Attention(nn.Module):
         if past is not None:
             k = torch.cat([past[0], k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1], v], dim=2)
-        w = self.weights(q, k, *visible)
+        w = self.probabilities(q, k, *visible)
         a = self.merge_heads(self.attn_dropout(w) @ v)
         return self.resid_dropout(self.c_proj(a)), (k, v), w

@@ -9,7 +9,7 @@ from .attention import visible_keys
 from .block import Block
 from .checkpoint import GPT2PreTrainedModel
 from .inputs import as_tensors, count_positions
-from .layers import Embedding, LayerNorm, wide
+from .layers import Embedding, LayerNorm
 
 
 class GPT2Model(GPT2PreTrainedModel):
@@ -56,7 +56,7 @@ class GPT2Model(GPT2PreTrainedModel):
             position_ids = torch.arange(P, P + T, device=self.device)[None]
 
         x = self.embed(input_ids, inputs_embeds, given["token_type_ids"], position_ids)
-        visible = visible_keys(attention_mask, T, P, wide(x.dtype), self.device)
+        visible = visible_keys(attention_mask, T, P, self.device)
         presents, hidden_states, attentions = [], [x], []
         for i, block in enumerate(self.h):
             x, present, w = block(x, visible, None if past_key_values is None else past_key_values[i])

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..assets import GPT2_VOCABULARY
 from ..errors import GPT2Error
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MERGES_HEADER = "#version: 0.2"
-ASSETS = Path(__file__).parent.parent / "assets"
 PUBLISHED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")  # all use one vocabulary
 
 
@@ -79,4 +79,4 @@ def _read_merges(file: Path) -> tuple[tuple[str, str], ...]:
 @functools.cache
 def published_vocabulary() -> Vocabulary:
     """Returns GPT-2's own vocabulary of 50,257 tokens, which ships with the package."""
-    return read_vocabulary(ASSETS / "gpt2")
+    return read_vocabulary(GPT2_VOCABULARY)

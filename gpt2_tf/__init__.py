@@ -1,0 +1,18 @@
+"""GPT-2 in Keras 3; its twin is gpt2_torch."""
+
+try:
+    import keras  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name not in ("keras", "tensorflow"):
+        raise
+    from gpt2_core.errors import missing_framework
+
+    raise missing_framework("gpt2_tf", "Keras 3 and TensorFlow", "tf") from None
+
+from gpt2_core.config import GPT2Config
+from gpt2_core.tokenizer import GPT2Tokenizer
+
+from .heads import TFGPT2LMHeadModel
+from .model import TFGPT2Model
+
+__all__ = ["GPT2Config", "GPT2Tokenizer", "TFGPT2LMHeadModel", "TFGPT2Model"]

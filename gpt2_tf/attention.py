@@ -1,0 +1,72 @@
+"""Causal self-attention and its mask."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from .layers import Conv1D, wide
+
+# B batch, T new tokens, P past, S = P + T, C n_embd, H heads, D = C / H
+
+
+def visible_keys(attention_mask, new, past):
+    """Returns (keep, causal), boolean, broadcastable to (B, H, T, S): the keys that a query sees, and those that it
+    spreads over when it sees none, because all before it is padding. A 4-D mask is taken as given."""
+    query = ops.arange(past, past + new)[:, None]
+    causal = ops.arange(past + new)[None, :] <= query  # (T, S)
+    if attention_mask is None:
+        return causal, causal
+    keep = ops.not_equal(attention_mask, 0)
+    if len(keep.shape) == 4:
+        return keep, ops.ones_like(causal)
+    return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head attention of new tokens over the past and themselves."""
+
+    def __init__(self, config, layer_idx, **kwargs):
+        super().__init__(**kwargs)
+        self.n_head, self.head_dim = config.n_head, config.head_dim
+        self.scale = 1.0
+        if config.scale_attn_weights:
+            self.scale /= math.sqrt(config.head_dim)
+        if config.scale_attn_by_inverse_layer_idx:
+            self.scale /= layer_idx + 1
+        self.upcast = config.reorder_and_upcast_attn
+        dtype = self.dtype_policy
+        with keras.name_scope(self.name):
+            self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, name="c_attn", dtype=dtype)
+            self.c_proj = Conv1D(config.n_embd, config.n_embd, name="c_proj", dtype=dtype)
+            self.attn_dropout = keras.layers.Dropout(config.attn_pdrop, dtype=dtype)
+            self.resid_dropout = keras.layers.Dropout(config.resid_pdrop, dtype=dtype)
+        self.built = True
+
+    def split_heads(self, x):
+        B, T, _ = ops.shape(x)
+        return ops.transpose(ops.reshape(x, (B, T, self.n_head, self.head_dim)), (0, 2, 1, 3))  # (B, H, T, D)
+
+    def merge_heads(self, a):
+        B, _, T, _ = ops.shape(a)
+        return ops.reshape(ops.transpose(a, (0, 2, 1, 3)), (B, T, self.n_head * self.head_dim))  # (B, T, C)
+
+    def probabilities(self, q, k, keep, causal):
+        """Returns (B, H, T, S), the softmax in float32 at least; finite also where a query sees no key."""
+        dtype, wider = self.compute_dtype, wide(self.compute_dtype)
+        if self.upcast:
+            q, k = ops.cast(q, wider), ops.cast(k, wider)
+        w = ops.cast(ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))), wider)  # (B, H, T, S)
+        lowest, never = (ops.cast(x, wider) for x in (np.finfo(wider).min, -np.inf))
+        w = ops.where(keep, w, ops.where(causal, lowest, never))
+        return ops.cast(ops.softmax(w, axis=-1), dtype)
+
+    def call(self, x, visible, past=None):
+        q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
+        if past is not None:
+            k = ops.concatenate([past[0], k], axis=2)  # (B, H, S, D)
+            v = ops.concatenate([past[1], v], axis=2)
+        w = self.probabilities(q, k, *visible)
+        a = self.merge_heads(ops.matmul(self.attn_dropout(w), v))
+        return self.resid_dropout(self.c_proj(a)), (k, v), w

@@ -1,0 +1,70 @@
+"""generate: the plan of gpt2_core, executed with a key and value cache."""
+
+import keras
+import numpy as np
+from gpt2_core import generation
+from keras import ops
+
+from .logits import pick
+
+
+class GenerationMixin:
+    """Gives a language model `generate`."""
+
+    def generate(self, input_ids=None, attention_mask=None, generation_config=None, *, seed=None, **overrides):
+        """Returns the prompts with their continuations, ids (B, T + new).
+
+        input_ids: (B, T), or a list of prompts of any lengths; None starts from bos_token_id. Each row's tokens come
+        out at the right end of the prompt, and a row that has met an end token is filled up with pad_token_id.
+        seed: for do_sample, one number or one per row; None takes a fresh one. overrides: fields of GenerationConfig.
+        """
+        prompt, mask = (x if x is None or isinstance(x, list) else np.asarray(x) for x in (input_ids, attention_mask))
+        plan = generation.plan(self.config, generation_config, overrides, prompt, mask, seed)
+        ids = ops.convert_to_tensor(plan.input_ids, "int32")
+        mask = ops.convert_to_tensor(plan.attention_mask, "int32")
+        uniforms = None if plan.uniforms is None else ops.convert_to_tensor(plan.uniforms)
+        eos = ops.convert_to_tensor(plan.eos_token_ids, "int32")
+
+        step = graph_step(self)
+        nothing = no_past(self, len(plan.input_ids))
+        new, past = ids, nothing
+        finished = ops.zeros(len(plan.input_ids), "bool")
+        for t in range(plan.max_new_tokens):
+            logits, past = step(new, past, mask)
+            token = ops.cast(pick(logits, plan.steps, None if uniforms is None else uniforms[t]), "int32")
+            token = ops.where(finished, plan.pad_token_id, token)
+            ids = ops.concatenate([ids, token[:, None]], axis=1)
+            mask = ops.concatenate([mask, ops.ones_like(mask[:, :1])], axis=1)
+            new, past = (token[:, None], past) if plan.use_cache else (ids, nothing)
+            finished = finished | ops.any(token[:, None] == eos[None], axis=-1)
+            if np.all(finished):
+                break
+        return ids
+
+    def step(self, input_ids, past_key_values, attention_mask):
+        """Returns the logits (B, V) after the last token, and the cache that holds everything up to it."""
+        out = self(input_ids, past_key_values, attention_mask, use_cache=True, logits_to_keep=1, return_dict=True,
+                   output_hidden_states=False, output_attentions=False)  # fmt: skip
+        return out.logits[:, -1], out.past_key_values
+
+
+def no_past(model, batch):
+    """Returns a cache of no tokens, so that the first step has the shape of every later one."""
+    config = model.config
+    empty = ops.zeros((batch, config.n_head, 0, config.head_dim), model.compute_dtype)
+    return ((empty, empty),) * config.n_layer
+
+
+def graph_step(model):
+    """Returns model.step as a graph that is traced once for every batch, prompt and cache length."""
+    if keras.config.backend() != "tensorflow":
+        return model.step
+    if getattr(model, "_graph_step", None) is None:
+        import tensorflow as tf
+
+        config = model.config
+        ids = tf.TensorSpec((None, None), tf.int32)
+        cache = tf.TensorSpec((None, config.n_head, None, config.head_dim), model.compute_dtype)
+        signature = (ids, ((cache, cache),) * config.n_layer, ids)
+        model._graph_step = tf.function(model.step, input_signature=signature, autograph=False)
+    return model._graph_step

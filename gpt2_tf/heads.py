@@ -1,0 +1,76 @@
+"""What is put on the trunk: a language model."""
+
+import keras
+from gpt2_core.initial import LATER
+from gpt2_core.outputs import CausalLMOutput
+from keras import ops
+
+from .checkpoint import TFGPT2PreTrainedModel
+from .generation import GenerationMixin
+from .inputs import as_labels
+from .layers import Linear, wide
+from .model import TFGPT2Model
+
+
+def language_model_loss(logits, labels):
+    """Mean cross entropy of each next token, in float32 at least; labels of -100 do not count."""
+    dtype = wide(keras.backend.standardize_dtype(logits.dtype))
+    predicted = ops.cast(logits[:, :-1], dtype)
+    labels = ops.cast(labels[:, 1:], "int32")
+    counts = ops.cast(labels != -100, dtype)
+    losses = ops.sparse_categorical_crossentropy(ops.maximum(labels, 0), predicted, from_logits=True)
+    return ops.sum(losses * counts) / ops.sum(counts)
+
+
+@keras.saving.register_keras_serializable("gpt2_tf")
+class TFGPT2LMHeadModel(GenerationMixin, TFGPT2PreTrainedModel):
+    """The language model: token ids (B,T) to logits (B,T,V), a CausalLMOutput."""
+
+    head = "lm_head"
+
+    def __init__(self, config, *, seed=0, **kwargs):
+        super().__init__(config, **kwargs)
+        dtype = self.dtype_policy
+        with keras.name_scope(self.name):
+            self.transformer = TFGPT2Model(config, seed=LATER, name="transformer", dtype=dtype)
+            self.lm_head = None
+            if not config.tie_word_embeddings:
+                self.lm_head = Linear(config.n_embd, config.vocab_size, name="lm_head", dtype=dtype)
+        self.initialise(seed)
+        self.built = True
+
+    def logits(self, x):
+        if self.lm_head is not None:
+            return self.lm_head(x)
+        return ops.matmul(x, ops.transpose(self.transformer.wte.weight))  # (B, T, V)
+
+    def call(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
+             position_ids=None, *, inputs_embeds=None, labels=None, use_cache=None, output_attentions=None,
+             output_hidden_states=None, return_dict=None, logits_to_keep=0, training=None):  # fmt: skip
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        inputs = input_ids if inputs_embeds is None else inputs_embeds
+        labels = as_labels(self.config, labels, inputs, logits_to_keep)
+        out = self.transformer(
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids,
+            inputs_embeds=inputs_embeds, use_cache=use_cache, output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = self.logits(out.last_hidden_state[:, -logits_to_keep:])  # [-0:] is all of them
+        out = CausalLMOutput(
+            loss=None if labels is None else language_model_loss(logits, labels),
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+        )
+        return out if return_dict else out.to_tuple()
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Returns `fit`'s loss: the one given to `compile`, on the logits; else the model's own, of labels or y."""
+        if self._compile_loss is not None:
+            return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
+        return y_pred.loss if y is None else language_model_loss(y_pred.logits, y)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Returns the compiled metrics, computed on the logits."""
+        return super().compute_metrics(x, y, y_pred.logits, sample_weight)

@@ -1,0 +1,108 @@
+"""The small layers: each owns `weight` and `bias` in the checkpoint's own layout."""
+
+import math
+
+import keras
+from keras import ops
+
+
+def wide(dtype):
+    """Returns the type for softmax and loss: float32 at least, because in 16 bits they lose most of their places."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def parameter(layer, name, *shape):
+    """Returns a new weight of `layer`, zeros until values are assigned."""
+    return layer.add_weight(shape=shape, name=name, initializer="zeros")
+
+
+class Conv1D(keras.layers.Layer):
+    """x W + b with W stored (in, out), GPT-2's name for a linear layer."""
+
+    def __init__(self, n_in, n_out, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = parameter(self, "weight", n_in, n_out)
+        self.bias = parameter(self, "bias", n_out)
+        self.built = True
+
+    def call(self, x):
+        return ops.matmul(x, self.weight) + self.bias
+
+
+class Linear(keras.layers.Layer):
+    """x W^T with W stored (out, in), no bias."""
+
+    def __init__(self, n_in, n_out, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = parameter(self, "weight", n_out, n_in)
+        self.built = True
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.weight))
+
+
+class Embedding(keras.layers.Layer):
+    """Rows of a table (rows, C)."""
+
+    def __init__(self, rows, width, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = parameter(self, "weight", rows, width)
+        self.built = True
+
+    def call(self, ids):
+        return ops.take(self.weight, ids, axis=0)
+
+
+class LayerNorm(keras.layers.Layer):
+    """(x - mean) / sqrt(var + epsilon) * weight + bias over the last axis."""
+
+    def __init__(self, width, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.weight = parameter(self, "weight", width)
+        self.bias = parameter(self, "bias", width)
+        self.built = True
+
+    def call(self, x):
+        dtype, wider = self.compute_dtype, wide(self.compute_dtype)
+        x = ops.cast(x, wider)
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+        x = x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(x * ops.cast(self.weight, wider) + ops.cast(self.bias, wider), dtype)
+
+
+def gelu_new(x):
+    # written out, because TensorFlow's own gelu rounds its constants to float32 also for float64
+    return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def gelu(x):
+    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))
+
+
+def quick_gelu(x):
+    return x * ops.sigmoid(1.702 * x)
+
+
+def mish(x):
+    return x * ops.tanh(ops.softplus(x))
+
+
+def linear(x):
+    return x
+
+
+ACTIVATIONS = {
+    "gelu_new": gelu_new,
+    "gelu_pytorch_tanh": gelu_new,
+    "gelu_fast": gelu_new,
+    "gelu": gelu,
+    "quick_gelu": quick_gelu,
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "swish": ops.silu,
+    "tanh": ops.tanh,
+    "sigmoid": ops.sigmoid,
+    "mish": mish,
+    "linear": linear,
+}

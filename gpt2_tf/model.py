@@ -1,0 +1,79 @@
+"""TFGPT2Model: embeddings, blocks, final norm."""
+
+import keras
+from gpt2_core.errors import GPT2Error
+from gpt2_core.outputs import BaseModelOutput
+from keras import ops
+
+from .attention import visible_keys
+from .block import Block
+from .checkpoint import TFGPT2PreTrainedModel
+from .inputs import as_tensors, count_positions
+from .layers import Embedding, LayerNorm
+
+
+@keras.saving.register_keras_serializable("gpt2_tf")
+class TFGPT2Model(TFGPT2PreTrainedModel):
+    """The trunk: token ids (B,T) to last_hidden_state (B,T,C), a BaseModelOutput."""
+
+    head = "model"
+
+    def __init__(self, config, *, seed=0, **kwargs):
+        super().__init__(config, **kwargs)
+        if config.add_cross_attention:
+            raise GPT2Error("add_cross_attention=True is not built yet: use a config without it")
+        dtype = self.dtype_policy
+        with keras.name_scope(self.name):
+            self.wte = Embedding(config.vocab_size, config.n_embd, name="wte", dtype=dtype)
+            self.wpe = Embedding(config.n_positions, config.n_embd, name="wpe", dtype=dtype)
+            self.drop = keras.layers.Dropout(config.embd_pdrop, dtype=dtype)
+            self.h = [Block(config, i, name=f"h.{i}", dtype=dtype) for i in range(config.n_layer)]
+            self.ln_f = LayerNorm(config.n_embd, config.layer_norm_epsilon, name="ln_f", dtype=dtype)
+        self.initialise(seed)
+        self.built = True
+
+    def embed(self, input_ids, inputs_embeds, token_type_ids, position_ids):
+        x = self.wte(input_ids) if inputs_embeds is None else ops.cast(inputs_embeds, self.compute_dtype)
+        x = x + self.wpe(position_ids)
+        if token_type_ids is not None:
+            x = x + self.wte(token_type_ids)  # segments share the word table
+        return self.drop(x)  # (B, T, C)
+
+    def call(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
+             position_ids=None, *, inputs_embeds=None, use_cache=None, output_attentions=None,
+             output_hidden_states=None, return_dict=None, training=None):  # fmt: skip
+        config = self.config
+        use_cache = config.use_cache if use_cache is None else use_cache
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_dict = config.return_dict if return_dict is None else return_dict
+
+        given = as_tensors(config, past_key_values, input_ids=input_ids, inputs_embeds=inputs_embeds,
+                           attention_mask=attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)  # fmt: skip
+        input_ids, inputs_embeds, attention_mask = given["input_ids"], given["inputs_embeds"], given["attention_mask"]
+        T = ops.shape(input_ids if inputs_embeds is None else inputs_embeds)[1]
+        P = 0 if past_key_values is None else ops.shape(past_key_values[0][0])[2]
+        position_ids = given["position_ids"]
+        if position_ids is None and attention_mask is not None and len(attention_mask.shape) == 2:
+            position_ids = count_positions(attention_mask, T)
+        elif position_ids is None:
+            position_ids = ops.arange(P, P + T)[None]
+
+        x = self.embed(input_ids, inputs_embeds, given["token_type_ids"], position_ids)
+        visible = visible_keys(attention_mask, T, P)
+        presents, hidden_states, attentions = [], [x], []
+        for i, block in enumerate(self.h):
+            x, present, w = block(x, visible, None if past_key_values is None else past_key_values[i])
+            presents.append(present)
+            hidden_states.append(x)
+            attentions.append(w)
+        x = self.ln_f(x)
+        hidden_states[-1] = x  # the last one is the model's output
+
+        out = BaseModelOutput(
+            last_hidden_state=x,
+            past_key_values=tuple(presents) if use_cache else None,
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+        return out if return_dict else out.to_tuple()

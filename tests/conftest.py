@@ -1,0 +1,25 @@
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
+
+import pytest
+import torch  # noqa: F401 - before Keras, which asks for that order
+
+from tests import frameworks
+
+
+def pytest_generate_tests(metafunc):
+    """Runs a test that asks for `framework` or `runner` once for each of them, on every device there is."""
+    for name, choices in (("framework", frameworks.FRAMEWORKS), ("runner", frameworks.RUNNERS)):
+        if name in metafunc.fixturenames:
+            params = [pytest.param(c, id=c.name, marks=[pytest.mark.gpu] if c.device != "cpu" else []) for c in choices]
+            metafunc.parametrize(name, params)
+
+
+@pytest.fixture(scope="session")
+def shakespeare():
+    """The folder of the small trained model that ships with the package."""
+    from gpt2_core.assets import SHAKESPEARE
+
+    return SHAKESPEARE
