@@ -2,6 +2,7 @@
 
 from . import checkpoint
 from .config import GPT2Config
+from .convert import convert
 from .errors import GPT2Error
 from .generation import GenerationConfig
 from .outputs import BaseModelOutput, CausalLMOutput, ModelOutput
@@ -16,4 +17,5 @@ __all__ = [
     "GenerationConfig",
     "ModelOutput",
     "checkpoint",
+    "convert",
 ]

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from .assets import packaged
+from .atomic import Replacement
 from .errors import GPT2Error, nearest
 
 CONFIG_FILE = "config.json"
@@ -196,7 +198,7 @@ class GPT2Config:
     @classmethod
     def from_pretrained(cls, folder: str | Path, **overrides) -> GPT2Config:
         """Returns the config of a checkpoint folder: its config.json, or OpenAI's hparams.json."""
-        folder = Path(folder)
+        folder = packaged(folder)
         for file in (folder / CONFIG_FILE, folder / HPARAMS_FILE):
             if file.is_file():
                 text = file.read_text(encoding="utf-8", errors="replace")
@@ -207,8 +209,6 @@ class GPT2Config:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json into `folder`, which is made if it does not exist."""
-        from .checkpoint.atomic import Replacement
-
         with Replacement(folder) as new:
             new.path(CONFIG_FILE).write_text(self.to_json(), encoding="utf-8", newline="\n")
 

@@ -51,7 +51,8 @@ def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
     if ids is None:
         return
     if ids.dtype.kind not in "iu":
-        raise GPT2Error(f"{name} holds {ids.dtype}: ids must be whole numbers")
+        kind = "truth values" if ids.dtype.kind == "b" else "fractional numbers"
+        raise GPT2Error(f"{name} holds {kind}: ids must be whole numbers")
     rows, field = (config.n_positions, "n_positions") if name == "position_ids" else (config.vocab_size, "vocab_size")
     kept = ids[ids != -100] if name == "labels" else ids  # -100 marks labels that do not count
     if kept.size and not (0 <= kept.min() and kept.max() < rows):

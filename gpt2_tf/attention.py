@@ -60,13 +60,15 @@ class Attention(keras.layers.Layer):
         w = ops.cast(ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))), wider)  # (B, H, T, S)
         lowest, never = (ops.cast(x, wider) for x in (np.finfo(wider).min, -np.inf))
         w = ops.where(keep, w, ops.where(causal, lowest, never))
-        return ops.cast(ops.softmax(w, axis=-1), dtype)
+        # of a single key the softmax is 1; Keras would warn of it at every first step
+        w = ops.ones_like(w) if w.shape[-1] == 1 else ops.softmax(w, axis=-1)
+        return ops.cast(w, dtype)
 
     def call(self, x, visible, past=None):
         q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
         if past is not None:
-            k = ops.concatenate([past[0], k], axis=2)  # (B, H, S, D)
-            v = ops.concatenate([past[1], v], axis=2)
+            k = ops.concatenate([ops.cast(past[0], k.dtype), k], axis=2)  # (B, H, S, D)
+            v = ops.concatenate([ops.cast(past[1], v.dtype), v], axis=2)
         w = self.probabilities(q, k, *visible)
         a = self.merge_heads(ops.matmul(self.attn_dropout(w), v))
         return self.resid_dropout(self.c_proj(a)), (k, v), w

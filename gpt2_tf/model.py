@@ -51,8 +51,9 @@ class TFGPT2Model(TFGPT2PreTrainedModel):
         given = as_tensors(config, past_key_values, input_ids=input_ids, inputs_embeds=inputs_embeds,
                            attention_mask=attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)  # fmt: skip
         input_ids, inputs_embeds, attention_mask = given["input_ids"], given["inputs_embeds"], given["attention_mask"]
+        past = given["past_key_values"]
         T = ops.shape(input_ids if inputs_embeds is None else inputs_embeds)[1]
-        P = 0 if past_key_values is None else ops.shape(past_key_values[0][0])[2]
+        P = 0 if past is None else ops.shape(past[0][0])[2]
         position_ids = given["position_ids"]
         if position_ids is None and attention_mask is not None and len(attention_mask.shape) == 2:
             position_ids = count_positions(attention_mask, T)
@@ -63,7 +64,7 @@ class TFGPT2Model(TFGPT2PreTrainedModel):
         visible = visible_keys(attention_mask, T, P)
         presents, hidden_states, attentions = [], [x], []
         for i, block in enumerate(self.h):
-            x, present, w = block(x, visible, None if past_key_values is None else past_key_values[i])
+            x, present, w = block(x, visible, None if past is None else past[i])
             presents.append(present)
             hidden_states.append(x)
             attentions.append(w)

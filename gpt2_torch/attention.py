@@ -61,8 +61,8 @@ class Attention(nn.Module):
     def forward(self, x, visible, past=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
         if past is not None:
-            k = torch.cat([past[0], k], dim=2)  # (B, H, S, D)
-            v = torch.cat([past[1], v], dim=2)
+            k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
+            v = torch.cat([past[1].to(v), v], dim=2)
         w = self.probabilities(q, k, *visible)
         a = self.merge_heads(self.attn_dropout(w) @ v)
         return self.resid_dropout(self.c_proj(a)), (k, v), w

@@ -7,14 +7,21 @@ IDS = ("input_ids", "token_type_ids", "position_ids")
 
 
 def as_tensors(config, device, past_key_values=None, **inputs):
-    """Returns the inputs as tensors on `device`, shapes and ids checked; None stays None."""
+    """Returns the inputs by name as tensors on `device`, shapes and ids checked; None stays None."""
     tensors = {name: as_tensor(name, value, device) for name, value in inputs.items()}
     shapes = {name: None if value is None else tuple(value.shape) for name, value in tensors.items()}
-    past = None if past_key_values is None else [[tuple(x.shape) for x in pair] for pair in past_key_values]
-    check_shapes(config, past_key_values=past, **shapes)
+    past = as_pairs(past_key_values, device)
+    check_shapes(config, past_key_values=past and [[tuple(x.shape) for x in pair] for pair in past], **shapes)
     for name in IDS:
         check_ids(config, name, concrete(tensors.get(name)))
-    return tensors
+    return {**tensors, "past_key_values": past}
+
+
+def as_pairs(past_key_values, device):
+    """Returns a cache as pairs (key, value) of tensors."""
+    if past_key_values is None:
+        return None
+    return tuple(tuple(as_tensor("past_key_values", x, device) for x in pair) for pair in past_key_values)
 
 
 def as_labels(config, labels, inputs, logits_to_keep, device):

@@ -62,7 +62,9 @@ class Torch:
         """Returns the gradient of the loss by every weight."""
         model.zero_grad()
         model(**{name: self._input(x) for name, x in inputs.items()}).loss.backward()
-        return {name: to_numpy(weight.grad) for name, weight in model.named_parameters()}
+        # a weight that the loss does not see has no gradient: zeros, as in the other framework
+        return {name: to_numpy(torch.zeros_like(weight) if weight.grad is None else weight.grad)
+                for name, weight in model.named_parameters()}  # fmt: skip
 
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in model.named_parameters()}
@@ -104,7 +106,8 @@ class Keras:
         def gradient():
             with tf.GradientTape() as tape:
                 loss = self._call(model, inputs).loss
-            found = tape.gradient(loss, [weight.value for weight in weights.values()])
+            values = [weight.value for weight in weights.values()]
+            found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             return [tf.convert_to_tensor(x) for x in found]
 
         return {name: to_numpy(x) for name, x in zip(weights, self._in_mode(gradient)(), strict=True)}

@@ -1,7 +1,10 @@
 """A GPT-2 in numpy, as plain as it can be: what both trees are held against where no fixture reaches."""
 
+import math
+
 import numpy as np
-from scipy.special import erf
+
+erf = np.vectorize(math.erf)
 
 ACTIVATIONS = {
     "gelu_new": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),

@@ -1,9 +1,9 @@
 """A checkpoint of any format as a lazy, read-only mapping of published names to arrays; and the writers."""
 
 from .match import Matched, find_head, match
-from .reader import Checkpoint
+from .reader import KNOWN_FILES, Checkpoint
 from .reader import open_checkpoint as open
 from .tensor import Tensor, dtype_name
 from .writer import FORMATS, save
 
-__all__ = ["FORMATS", "Checkpoint", "Matched", "Tensor", "dtype_name", "find_head", "match", "open", "save"]
+__all__ = ["FORMATS", "KNOWN_FILES", "Checkpoint", "Matched", "Tensor", "dtype_name", "find_head", "match", "open", "save"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..assets import packaged
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
 from .names import published
@@ -66,7 +67,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
-    path = Path(source)
+    path = packaged(source)
     if not path.exists():
         raise GPT2Error(f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
                         "or such a file")  # fmt: skip

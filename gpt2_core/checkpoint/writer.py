@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
 from ..weights import HEADS
-from .atomic import Replacement
 from .match import ARCHITECTURES
 from .reader import INDEX, SAFETENSORS_FILE, TF_H5_FILE
 from .safetensors_file import write_safetensors

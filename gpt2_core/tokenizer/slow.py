@@ -9,6 +9,8 @@ from pathlib import Path
 
 import regex
 
+from ..assets import packaged
+from ..atomic import Replacement
 from ..errors import GPT2Error
 from . import byte_level
 from .vocabulary import (
@@ -56,22 +58,19 @@ class GPT2Tokenizer:
         """Returns the tokenizer of a folder; "gpt2" and the other published names need no folder and no network."""
         if str(folder) in PUBLISHED and not Path(folder).is_dir():
             return cls(published_vocabulary(), **settings)
-        if not Path(folder).is_dir():
+        path = packaged(folder)
+        if not path.is_dir():
             raise GPT2Error(f"no folder {str(folder)!r}: give a folder with {VOCAB_FILE} and {MERGES_FILE}, or 'gpt2'")
-        return cls(read_vocabulary(folder), **{**_read_settings(Path(folder)), **settings})
+        return cls(read_vocabulary(path), **{**_read_settings(path), **settings})
 
     def save_pretrained(self, folder: str | Path) -> list[Path]:
         """Writes vocab.json, merges.txt and tokenizer_config.json into `folder`; returns their paths."""
-        from ..checkpoint.atomic import Replacement
-
         with Replacement(folder) as new:
             self.write_files(new)
         return [Path(folder) / name for name in (VOCAB_FILE, MERGES_FILE, CONFIG_FILE)]
 
     def save_vocabulary(self, folder: str | Path, filename_prefix: str | None = None) -> tuple[str, str]:
         """Writes [prefix-]vocab.json and [prefix-]merges.txt; returns their paths."""
-        from ..checkpoint.atomic import Replacement
-
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         with Replacement(folder) as new:
             write_vocabulary(self.vocabulary, new.path(prefix + VOCAB_FILE), new.path(prefix + MERGES_FILE))

@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ..errors import GPT2Error
+from .errors import GPT2Error
 
 
 class Replacement:

@@ -1,0 +1,28 @@
+# Each target does all of its own set-up: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/ready
+
+.PHONY: demo test lint train clean
+
+demo: $(READY)
+	$(BIN)/gpt2 demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+train: $(READY)
+	$(BIN)/python recipes/shakespeare/train.py
+
+$(READY): setup.cfg setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,tf,train,test]"
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

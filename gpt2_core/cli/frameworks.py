@@ -1,0 +1,87 @@
+"""The two frameworks as the commands use them: picked by name, and imported only when asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import parity
+from ..errors import GPT2Error
+
+
+class Framework(NamedTuple):
+    """One tree: its package, how its classes begin, and what people call it."""
+
+    package: str
+    prefix: str
+    title: str
+
+    def lm_head(self):
+        """Returns the tree's GPT2LMHeadModel class."""
+        with _quiet_start():
+            package = importlib.import_module(self.package)
+            if self.package == "gpt2_tf":
+                importlib.import_module("keras").ops.zeros(1)  # has TensorFlow look for its devices now
+        return getattr(package, f"{self.prefix}GPT2LMHeadModel")
+
+
+@contextlib.contextmanager
+def _quiet_start():
+    """Holds back what TensorFlow's C++ code writes to the terminal as it starts; shows it if the start fails.
+
+    No setting of TensorFlow's silences these lines: they are written before its logging reads any.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+FRAMEWORKS = {"torch": Framework("gpt2_torch", "", "PyTorch"), "tf": Framework("gpt2_tf", "TF", "Keras")}
+
+
+def add_choice(parser, default="torch") -> None:
+    """Adds the option --framework."""
+    parser.add_argument("--framework", choices=list(FRAMEWORKS), default=default, help="default: %(default)s")
+
+
+def outputs(framework: str, source: str, dtype: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns name -> array of every output of a checkpoint's language model for the inputs."""
+    with no_gradients(framework):
+        model = FRAMEWORKS[framework].lm_head().from_pretrained(source, dtype=dtype)
+        output = model(**inputs, output_hidden_states=True, output_attentions=True)
+        return {name: np.asarray(x) for name, x in parity.flatten(output).items()}
+
+
+def no_gradients(framework: str):
+    """Returns a context in which PyTorch records nothing for gradients; Keras never does by itself."""
+    return importlib.import_module("torch").no_grad() if framework == "torch" else contextlib.nullcontext()
+
+
+def require_both() -> None:
+    """Raises GPT2Error, with the pip command, unless both frameworks can be imported."""
+    missing = []
+    for name, framework in FRAMEWORKS.items():
+        try:
+            framework.lm_head()
+        except GPT2Error as error:
+            missing.append((name, error))
+    if missing:
+        raise missing[0][1] if len(missing) == 1 else GPT2Error(
+            'this compares PyTorch with Keras, and neither is installed: pip install "gpt2-duo[torch,tf]"')  # fmt: skip

@@ -1,0 +1,104 @@
+"""gpt2 verify: do both frameworks compute the same, or do two checkpoints hold the same weights?"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from .. import checkpoint, parity
+from ..config import GPT2Config
+from .frameworks import outputs, require_both
+from .table import print_table
+
+DTYPES = ("float64", "float32")
+
+
+def add_to(commands) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser("verify", help="compare both frameworks, or two checkpoints", description=__doc__)
+    parser.add_argument("a", metavar="A", help="a checkpoint folder or file, or 'shakespeare'")
+    parser.add_argument("b", metavar="B", nargs="?", help="compare A's weights with B's, bit for bit, without a framework")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options) -> int:
+    """Prints the table; returns 1 where a difference passes the tolerance, else 0."""
+    if options.b is not None:
+        return _run_weights(options)
+    require_both()
+    found = {dtype: compare_frameworks(options.a, dtype, options.seed) for dtype in DTYPES}
+    if options.json:
+        print(json.dumps({dtype: [_as_json(d) for d in rows] for dtype, rows in found.items()}, indent=2))
+    else:
+        print(f"Largest difference between PyTorch and Keras, {options.a}:")
+        print_frameworks(found)
+    within = [d.within(parity.TOLERANCE[dtype]) for dtype, rows in found.items() for d in rows]
+    return 0 if all(within) else 1
+
+
+def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Difference]:
+    """Returns the worst Difference of each output field between the two frameworks."""
+    with checkpoint.open(source) as opened:
+        checkpoint.match(opened, "lm_head", dtype)  # says what is wrong before a framework is asked
+        inputs = example_inputs(opened.config, seed)
+    keras, torch = (outputs(name, source, dtype, inputs) for name in ("tf", "torch"))
+    return parity.worst_by_field(parity.compare(keras, torch))
+
+
+def example_inputs(config: GPT2Config, seed: int) -> dict[str, np.ndarray]:
+    """Returns three rows of random ids, padded right, left and not at all, with labels."""
+    length = min(48, config.n_positions)
+    generator = np.random.Generator(np.random.Philox(seed))
+    ids = generator.integers(0, config.vocab_size, (3, length))
+    mask = np.ones_like(ids)
+    mask[0, length - length // 4 :] = 0
+    mask[1, : length // 3] = 0
+    return {"input_ids": ids, "attention_mask": mask, "labels": np.where(mask == 1, ids, -100)}
+
+
+def print_frameworks(found: dict[str, list[parity.Difference]]) -> None:
+    """Prints one row an output field, the differences of each dtype beside each other."""
+    rows = []
+    for same_field in zip(*found.values(), strict=True):
+        row = [same_field[0].name, f"{same_field[0].largest:.4g}"]
+        for d, dtype in zip(same_field, found, strict=True):
+            row += [f"{d.absolute:.2e}", f"{d.relative:.2e}", "ok" if d.within(parity.TOLERANCE[dtype]) else "TOO FAR"]
+        rows.append(row)
+    heading = ["output", "largest value"]
+    for dtype in found:
+        heading += [dtype, "relative", f"≤ {parity.TOLERANCE[dtype]:g}"]
+    print_table(rows, heading)
+
+
+def _run_weights(options) -> int:
+    with checkpoint.open(options.a) as a, checkpoint.open(options.b) as b:
+        unequal = unequal_weights(a, b)
+        total = len({*a, *b})
+    if options.json:
+        print(json.dumps({"tensors": total, "unequal": [_as_json(d) for d in unequal]}, indent=2))
+    else:
+        print(f"{total - len(unequal)} of {total} tensors are equal bit for bit")
+        if unequal:
+            print_table([(d.name, d.shape, f"{d.absolute:.2e}", d.note) for d in unequal],
+                        ("tensor", "shape", "largest difference", ""))  # fmt: skip
+    return 1 if unequal else 0
+
+
+def unequal_weights(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> list[parity.Difference]:
+    """Returns a Difference for every tensor that is not the same number for number, one in memory at a time."""
+    unequal = []
+    for name in dict.fromkeys([*a, *b]):
+        ours, theirs = (source[name] if name in source else None for source in (a, b))
+        if ours is None or theirs is None or not np.array_equal(ours, theirs, equal_nan=True):
+            one = lambda array: {} if array is None else {name: array}  # noqa: E731, B023
+            unequal += parity.compare(one(ours), one(theirs))
+    return unequal
+
+
+def _as_json(d: parity.Difference) -> dict:
+    return {"name": d.name, "shape": list(d.shape), "absolute": d.absolute, "relative": d.relative, "note": d.note}
+
+
