@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from gpt2_core import generation
+from gpt2_core.generation import LogitsStep
 from keras import ops
 
 from .logits import pick
@@ -25,13 +26,12 @@ class GenerationMixin:
         uniforms = None if plan.uniforms is None else ops.convert_to_tensor(plan.uniforms)
         eos = ops.convert_to_tensor(plan.eos_token_ids, "int32")
 
-        step = graph_step(self)
+        step = graph_step(self, plan.steps, sampled=uniforms is not None)
         nothing = no_past(self, len(plan.input_ids))
         new, past = ids, nothing
         finished = ops.zeros(len(plan.input_ids), "bool")
         for t in range(plan.max_new_tokens):
-            logits, past = step(new, past, mask)
-            token = ops.cast(pick(logits, plan.steps, None if uniforms is None else uniforms[t]), "int32")
+            token, past = step(new, past, mask, None if uniforms is None else uniforms[t])
             token = ops.where(finished, plan.pad_token_id, token)
             ids = ops.concatenate([ids, token[:, None]], axis=1)
             mask = ops.concatenate([mask, ops.ones_like(mask[:, :1])], axis=1)
@@ -41,11 +41,12 @@ class GenerationMixin:
                 break
         return ids
 
-    def step(self, input_ids, past_key_values, attention_mask):
-        """Returns the logits (B, V) after the last token, and the cache that holds everything up to it."""
+    def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
+        """Returns the next token (B,), and the cache that holds everything before it."""
         out = self(input_ids, past_key_values, attention_mask, use_cache=True, logits_to_keep=1, return_dict=True,
                    output_hidden_states=False, output_attentions=False)  # fmt: skip
-        return out.logits[:, -1], out.past_key_values
+        token = pick(out.logits[:, -1], steps, uniforms)
+        return ops.cast(token, "int32"), out.past_key_values
 
 
 def no_past(model, batch):
@@ -55,16 +56,36 @@ def no_past(model, batch):
     return ((empty, empty),) * config.n_layer
 
 
-def graph_step(model):
-    """Returns model.step as a graph that is traced once for every batch, prompt and cache length."""
-    if keras.config.backend() != "tensorflow":
-        return model.step
-    if getattr(model, "_graph_step", None) is None:
-        import tensorflow as tf
+def graph_step(model, steps, sampled):
+    """Returns model.step as a graph, traced once for every batch, prompt and cache length and every value of the steps.
 
-        config = model.config
-        ids = tf.TensorSpec((None, None), tf.int32)
-        cache = tf.TensorSpec((None, config.n_head, None, config.head_dim), model.compute_dtype)
-        signature = (ids, ((cache, cache),) * config.n_layer, ids)
-        model._graph_step = tf.function(model.step, input_signature=signature, autograph=False)
-    return model._graph_step
+    Other backends than TensorFlow run it as it is.
+    """
+    if keras.config.backend() != "tensorflow":
+        return lambda new, past, mask, uniforms: model.step(new, past, mask, steps, uniforms)
+    names = tuple(step.name for step in steps)
+    graphs = model.__dict__.setdefault("_graph_steps", {})
+    if (names, sampled) not in graphs:
+        graphs[names, sampled] = trace(model, names, sampled)
+    values = np.array([step.value for step in steps])
+    graph = graphs[names, sampled]
+    return lambda new, past, mask, uniforms: graph(new, past, mask, uniforms if sampled else (), values)
+
+
+def trace(model, names, sampled):
+    """Returns the graph of one step with the logits steps of these names."""
+    import tensorflow as tf
+
+    config = model.config
+    ids = tf.TensorSpec((None, None), tf.int32)
+    cache = tf.TensorSpec((None, config.n_head, None, config.head_dim), model.compute_dtype)
+    past = ((cache, cache),) * config.n_layer
+    uniforms = tf.TensorSpec((None,), tf.float64) if sampled else ()
+    values = tf.TensorSpec((len(names),), tf.float64)
+
+    @tf.function(input_signature=(ids, past, ids, uniforms, values), autograph=False)
+    def graph(new, past, mask, uniforms, values):
+        steps = [LogitsStep(name, values[i]) for i, name in enumerate(names)]
+        return model.step(new, past, mask, steps, uniforms if sampled else None)
+
+    return graph

@@ -9,7 +9,7 @@ def temperature(scores, value):
 
 
 def top_k(scores, value):
-    return ops.where(ranks(scores) >= value, remove(scores), scores)
+    return ops.where(ranks(scores) >= ops.cast(value, "int32"), remove(scores), scores)
 
 
 def top_p(scores, value):

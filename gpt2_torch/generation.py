@@ -31,8 +31,7 @@ class GenerationMixin:
         new, past = ids, None
         finished = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
         for t in range(plan.max_new_tokens):
-            logits, past = self.step(new, past, mask)
-            token = pick(logits, plan.steps, None if uniforms is None else uniforms[t])
+            token, past = self.step(new, past, mask, plan.steps, None if uniforms is None else uniforms[t])
             token = torch.where(finished, plan.pad_token_id, token)
             ids = torch.cat([ids, token[:, None]], dim=1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
@@ -42,8 +41,8 @@ class GenerationMixin:
                 break
         return ids
 
-    def step(self, input_ids, past_key_values, attention_mask):
-        """Returns the logits (B, V) after the last token, and the cache that holds everything up to it."""
+    def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
+        """Returns the next token (B,), and the cache that holds everything before it."""
         out = self(input_ids, past_key_values, attention_mask, use_cache=True, logits_to_keep=1, return_dict=True,
                    output_hidden_states=False, output_attentions=False)  # fmt: skip
-        return out.logits[:, -1], out.past_key_values
+        return pick(out.logits[:, -1], steps, uniforms), out.past_key_values

@@ -6,8 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gpt2_core.checkpoint.hdf5_file import Hdf5File
-from gpt2_core.checkpoint.hdf5_writer import write_hdf5
+from gpt2_core.checkpoint.hdf5 import Hdf5File, write_hdf5
 
 NAME = "tf_model.h5"
 DATA = Path(__file__).parent / "data" / "transformers"

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from gpt2_core.checkpoint import hdf5_bytes
-from gpt2_core.checkpoint.hdf5_writer import write_hdf5
+from gpt2_core.checkpoint.hdf5 import source as hdf5_source
+from gpt2_core.checkpoint.hdf5 import write_hdf5
 from gpt2_core.errors import GPT2Error
 from tests.hdf5_files import (
     ATTRIBUTES,
@@ -102,8 +102,8 @@ def test_reads_files_with_more_behind_their_end():
 
 def test_checksum_is_lookup3():
     # the two published results of hashlittle with initial value 0
-    assert hdf5_bytes.checksum(b"") == 0xDEADBEEF
-    assert hdf5_bytes.checksum(b"Four score and seven years ago") == 0x17770551
+    assert hdf5_source.checksum(b"") == 0xDEADBEEF
+    assert hdf5_source.checksum(b"Four score and seven years ago") == 0x17770551
 
 
 # --- the writer

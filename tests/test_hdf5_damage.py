@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gpt2_core.checkpoint import hdf5_bytes
+from gpt2_core.checkpoint.hdf5 import source as hdf5_source
 from gpt2_core.errors import GPT2Error
 from tests.hdf5_files import (
     ATTRIBUTES,
@@ -196,7 +196,7 @@ def damaged_sources():
 @pytest.mark.parametrize("checked", [True, False], ids=["checksums", "no checksums"])
 def test_damage_ends_in_an_error_or_a_sound_file(checked, monkeypatch):
     if not checked:  # as if whoever changed the file had mended the checksums
-        monkeypatch.setattr(hdf5_bytes.Source, "check", lambda *_: None)
+        monkeypatch.setattr(hdf5_source.Source, "check", lambda *_: None)
     rng = random.Random(7)
     outcomes = {"refused": 0, "read": 0}
     tracemalloc.start()

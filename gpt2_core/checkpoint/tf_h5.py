@@ -11,8 +11,7 @@ import numpy as np
 
 from ..errors import GPT2Error
 from ..weights import TRUNK
-from .hdf5_file import Hdf5File
-from .hdf5_writer import write_hdf5
+from .hdf5 import Hdf5File, write_hdf5
 from .names import in_tf_model
 from .tensor import STORAGE, Tensor, TensorFile, dtype_name
 

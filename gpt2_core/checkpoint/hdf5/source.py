@@ -8,7 +8,7 @@ Section numbers in the HDF5 modules are those of the HDF5 File Format Specificat
 import struct
 from typing import BinaryIO
 
-from ..errors import GPT2Error
+from ...errors import GPT2Error
 
 UNDEFINED = 2**64 - 1  # the address of what was never written
 COST_LIMIT = 64 << 20  # bytes; GPT-2 XL with 580 weights costs about one million

@@ -1,14 +1,14 @@
 """The members of HDF5 groups: names and addresses, in each of the three ways in which a group may keep them.
 
 Symbol tables are what h5py writes by default (III.A.1 B-tree, III.B nodes, III.D names). Newer groups keep
-link messages: up to eight in the object header, more of them in a heap under a tree (hdf5_dense).
+link messages: up to eight in the object header, more of them in a heap under a tree (dense.py).
 """
 
 from collections.abc import Iterator
 
-from .hdf5_bytes import UNDEFINED, Fields, Source
-from .hdf5_dense import FractalHeap, name_records
-from .hdf5_messages import LINK, LINK_INFO, SYMBOL_TABLE, Message
+from .source import UNDEFINED, Fields, Source
+from .dense import FractalHeap, name_records
+from .messages import LINK, LINK_INFO, SYMBOL_TABLE, Message
 
 LONGEST_NAME = 1024  # bytes; HDF5 itself has no limit
 _MAX_DEPTH = 16  # of a B-tree; 32 children a node would be 2**80 links

@@ -11,11 +11,11 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..errors import GPT2Error
-from .hdf5_bytes import UNDEFINED
-from .hdf5_file import SIGNATURE
-from .hdf5_groups import LONGEST_NAME
-from .hdf5_messages import ATTRIBUTE, DATASPACE, DATATYPE, FILL, IEEE, LAYOUT, SYMBOL_TABLE
+from ...errors import GPT2Error
+from .source import UNDEFINED
+from .reader import SIGNATURE
+from .groups import LONGEST_NAME
+from .messages import ATTRIBUTE, DATASPACE, DATATYPE, FILL, IEEE, LAYOUT, SYMBOL_TABLE
 
 Declared = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type, how to get the values
 

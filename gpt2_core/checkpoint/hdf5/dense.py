@@ -7,7 +7,7 @@ record of the tree (III.A.2) carries the id of one heap object: where in that ra
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from .hdf5_bytes import UNDEFINED, Fields, Source
+from .source import UNDEFINED, Fields, Source
 
 _MAX_DEPTH = 16  # of a tree; with two children a node it could already hold 65,536 leaves
 _BY_NAME = 5  # the tree of links by name, whose records are a hash of 4 bytes and a heap id of 7

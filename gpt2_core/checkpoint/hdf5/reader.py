@@ -9,10 +9,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from .hdf5_attributes import AttributeReader
-from .hdf5_bytes import UNDEFINED, Fields, Source
-from .hdf5_groups import members
-from .hdf5_messages import (
+from .attributes import AttributeReader
+from .source import UNDEFINED, Fields, Source
+from .groups import members
+from .messages import (
     ATTRIBUTE,
     ATTRIBUTE_INFO,
     DATASPACE,

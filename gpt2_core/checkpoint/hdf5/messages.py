@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .hdf5_bytes import Fields, Source
+from .source import Fields, Source
 
 # message types (IV.A.2); the others do not change what the values are
 DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, EXTERNAL_FILES, LAYOUT, FILTERS = 1, 2, 3, 5, 6, 7, 8, 0xB
