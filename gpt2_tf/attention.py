@@ -58,7 +58,7 @@ class Attention(keras.layers.Layer):
         if self.upcast:
             q, k = ops.cast(q, wider), ops.cast(k, wider)
         w = ops.cast(ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))), wider)  # (B, H, T, S)
-        lowest, never = (ops.cast(x, wider) for x in (np.finfo(wider).min, -np.inf))
+        lowest, never = ops.cast(np.finfo(wider).min, wider), ops.cast(-np.inf, wider)
         w = ops.where(keep, w, ops.where(causal, lowest, never))
         # of a single key the softmax is 1; Keras would warn of it at every first step
         w = ops.ones_like(w) if w.shape[-1] == 1 else ops.softmax(w, axis=-1)

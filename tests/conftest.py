@@ -4,9 +4,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes
 
 import pytest
-import torch  # noqa: F401 - before Keras, which asks for that order
+import torch  # before Keras, which asks for that order
 
 from tests import frameworks
+
+# The models here are tiny: more threads only wait for each other, for long where another program uses the cores
+torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc):

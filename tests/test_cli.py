@@ -1,0 +1,129 @@
+"""The command gpt2, as a user types it."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gpt2_core.cli import main
+from gpt2_core.version import VERSION
+from tests.frameworks import DATA
+
+LM = str(DATA / "transformers" / "lm_head")
+
+
+def said(capfd, *arguments, code=0):
+    """Returns what a command printed; its exit code must be `code`."""
+    assert main(list(map(str, arguments))) == code
+    return capfd.readouterr().out
+
+
+def refused(capfd, *arguments):
+    """Returns the one line that a command refuses its input with."""
+    assert main(list(map(str, arguments))) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("gpt2: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+def test_info(capfd):
+    text = said(capfd, "info", LM)
+    assert "lm_head" in text and "18,360" in text and "float32" in text and "safetensors" in text
+    facts = json.loads(said(capfd, "info", LM + "/tf_model.h5", "--json"))
+    assert (facts["format"], facts["tensors"], facts["missing"], facts["unexpected"]) == ("tf-h5", 28, [], [])
+    assert facts["files"] == {"tf_model.h5": 114712}
+    assert "double_heads" in said(capfd, "info", DATA / "transformers" / "double_heads" / "tf_model.h5")
+
+
+def test_info_of_a_checkpoint_that_lacks_tensors(capfd, tmp_path):
+    shutil.copy(LM + "/model.safetensors", tmp_path)
+    config = json.loads(open(LM + "/config.json").read())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"n_layer": 3}))
+    facts = json.loads(said(capfd, "info", tmp_path, "--json", code=1))
+    assert len(facts["missing"]) == 12 and facts["missing"][0] == "h.2.ln_1.weight"
+
+
+def test_verify_compares_the_frameworks(capfd):
+    text = said(capfd, "verify", LM)
+    assert all(name in text for name in ("logits", "hidden_states", "attentions", "past_key_values", "loss"))
+    assert "TOO FAR" not in text
+    rows = json.loads(said(capfd, "verify", LM, "--json"))
+    assert all(0 <= row["relative"] <= 1e-9 for row in rows["float64"])
+    assert 0 < max(row["relative"] for row in rows["float32"]) <= 1e-5
+
+
+def test_verify_fails_past_the_tolerance(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules["gpt2_core.parity"].TOLERANCE, "float32", 1e-12)
+    assert "TOO FAR" in said(capfd, "verify", LM, code=1)
+
+
+def test_verify_compares_weights(capfd, tmp_path):
+    assert "28 of 28" in said(capfd, "verify", LM, LM + "/sharded_h5")
+    text = said(capfd, "verify", LM, DATA / "transformers" / "model", code=1)
+    assert "0 of 28" in text and "wte.weight" in text
+    main(["convert", LM, str(tmp_path), "--dtype", "bf16"])
+    assert "0 of 28" in said(capfd, "verify", LM, tmp_path, code=1)
+
+
+def test_convert(capfd, tmp_path):
+    assert "28 tensors" in said(capfd, "convert", LM, tmp_path / "a", "--to", "tf-h5")
+    assert "--force" in refused(capfd, "convert", LM, tmp_path / "a")
+    said(capfd, "convert", tmp_path / "a", tmp_path / "a", "--force")
+    assert "28 of 28" in said(capfd, "verify", tmp_path / "a", LM)
+
+
+def test_generate_says_the_same_in_both(capfd, shakespeare):
+    command = ["generate", "shakespeare", "--prompt", "ROMEO:", "--do-sample", "--seed", "3", "--max-new-tokens", "12"]
+    texts = [said(capfd, *command, "--framework", name) for name in ("torch", "tf")]
+    assert texts[0] == texts[1] and texts[0].startswith("ROMEO:") and len(texts[0]) > 20
+    found = json.loads(said(capfd, *command, "--json"))
+    assert found["text"] == texts[0].rstrip("\n") and len(found["ids"]) >= 12
+    assert said(capfd, "generate", shakespeare, "--max-new-tokens", "5").strip()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(capfd, tmp_path):
+    assert "no file or folder" in refused(capfd, "info", tmp_path / "nowhere")
+    assert "holds no checkpoint" in refused(capfd, "verify", tmp_path)
+    assert "not valid JSON" in refused(capfd, "info", _folder_with(tmp_path / "a", config="{"))
+    assert "truncated" in refused(capfd, "info", _folder_with(tmp_path / "b", cut=50))
+    assert "temperature=0.0" in refused(capfd, "generate", "shakespeare", "--do-sample", "--temperature", "0")
+    assert "does not fit its config" in refused(
+        capfd, "verify", _folder_with(tmp_path / "c", config='{"n_layer": 9, "n_embd": 24, "n_head": 4}')
+    )
+
+
+def _folder_with(folder, config=None, cut=None):
+    shutil.copytree(LM, folder, ignore=shutil.ignore_patterns("sharded*", "*.h5", "*.npz"))
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    if cut is not None:
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[:cut])
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [[], ["generat"], ["convert", "a", "b", "--to", "onnx"]])
+def test_wrong_words_exit_with_2(arguments, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_version_and_module(capfd):
+    done = subprocess.run([sys.executable, "-m", "gpt2_core", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"gpt2-duo {VERSION}"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f'"{sys.executable}" -m gpt2_core info "{LM}" --json | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == "{\n" and done.stderr == ""
+
+
+def test_demo(capfd):
+    text = said(capfd, "demo")
+    assert text.count("model.safetensors") >= 2 and "tf_model.h5" in text and "the same in both" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith(("from_", "back"))]
+    assert len(rows) == 3 and all(row[2] == row[3] for row in rows)

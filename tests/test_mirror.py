@@ -1,0 +1,132 @@
+"""The two trees are twins: same files, classes, functions in the same order, arguments, local names, shape comments.
+
+What differs is listed here with its reason; an entry that is no longer needed fails too.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.outlines import classes, outline
+
+ROOT = Path(__file__).parent.parent
+TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
+
+# Arguments that only one framework has
+ARGUMENTS = {
+    "device": "PyTorch places each tensor; Keras takes its device from the context",
+    "training": "Keras passes the mode as an argument, PyTorch keeps it in the module",
+    "kwargs": "Keras layers are given a name and a dtype",
+    "prefix": "named_weights walks the attributes itself in Keras",
+    "layer": "the layer that Keras' add_weight belongs to",
+}
+# Functions that only one tree has
+FUNCTIONS = {
+    "layers.parameter": "Keras makes a weight through its layer",
+    "layers.gelu": "PyTorch's own is exact in float64, TensorFlow's rounds its constants",
+    "layers.mish": "keras.ops has none",
+    "checkpoint.GPT2PreTrainedModel.dtype": "every Keras model has this property",
+    "checkpoint.GPT2PreTrainedModel.device": "Keras places tensors by itself",
+    "checkpoint.GPT2PreTrainedModel.__call__": "Keras refuses the dict and the lists that PyTorch's forward can take",
+    "checkpoint.GPT2PreTrainedModel.get_config": "how Keras saves a model's constructor",
+    "checkpoint.GPT2PreTrainedModel.from_config": "how Keras makes a saved model again",
+    "heads.GPT2LMHeadModel.compute_loss": "fit's loss; PyTorch has no fit",
+    "heads.GPT2LMHeadModel.compute_metrics": "fit's metrics; PyTorch has no fit",
+    "logits.remove": "PyTorch fills a masked tensor with a Python number",
+    "generation.no_past": "one graph for the first step and all others needs a cache of no tokens",
+    "generation.graph_step": "PyTorch runs the step as it is",
+    "generation.trace": "PyTorch runs the step as it is",
+}
+# Local names that only one twin of a function has
+LOCAL_NAMES = {
+    "attention.Attention.__init__": {"dtype"},  # handed to each Keras layer
+    "attention.Attention.probabilities": {"never"},  # Keras has no where() with a Python infinity
+    "block.MLP.__init__": {"dtype"},
+    "block.Block.__init__": {"dtype"},
+    "model.GPT2Model.__init__": {"dtype"},
+    "heads.GPT2LMHeadModel.__init__": {"dtype"},
+    "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
+    "heads.language_model_loss": {"V", "counts", "dtype", "labels", "losses"},  # PyTorch's own ignores -100
+    "checkpoint.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
+    "checkpoint.GPT2PreTrainedModel.from_pretrained": {"owner", "leaf", "weights"},  # PyTorch replaces, Keras assigns
+    "checkpoint.named_weights": {"found", "attribute", "value", "i", "block"},  # PyTorch has named_parameters
+    "checkpoint.from_bits": {"tensor"},
+    "generation.GenerationMixin.generate": {"step", "nothing"},
+    "generation.GenerationMixin.step": {"token"},
+}
+
+
+def differences(torch_tree: Path, keras_tree: Path) -> list[str]:
+    """Returns a line for everything in which the trees differ and must not."""
+    names = [sorted(path.name for path in tree.glob("*.py")) for tree in (torch_tree, keras_tree)]
+    found = [f"only one tree has {name}" for name in set(names[0]) ^ set(names[1])]
+    for name in sorted(set(names[0]) & set(names[1])):
+        found += _file_differences(torch_tree / name, keras_tree / name)
+    return found
+
+
+def _file_differences(torch_file: Path, keras_file: Path) -> list[str]:
+    stem = torch_file.stem
+    found = []
+    if classes(torch_file) != classes(keras_file):
+        found.append(f"{stem}: classes {classes(torch_file)} and {classes(keras_file)}")
+    ours, theirs = outline(torch_file), outline(keras_file)
+    common = [[name for name in side if f"{stem}.{name}" not in FUNCTIONS] for side in (ours, theirs)]
+    if common[0] != common[1]:
+        found.append(f"{stem}: functions {common[0]} and {common[1]}")
+    for name in set(ours) & set(theirs):
+        a, b, full = ours[name], theirs[name], f"{stem}.{name}"
+        arguments = [[arg for arg in side.arguments if arg not in ARGUMENTS] for side in (a, b)]
+        if arguments[0] != arguments[1]:
+            found.append(f"{full}: arguments {arguments[0]} and {arguments[1]}")
+        if extra := (a.local_names ^ b.local_names) - LOCAL_NAMES.get(full, set()):
+            found.append(f"{full}: only one twin has the local names {sorted(extra)}")
+        if a.shapes != b.shapes:
+            found.append(f"{full}: shape comments {a.shapes} and {b.shapes}")
+    return found
+
+
+def test_the_trees_are_twins():
+    assert not differences(TORCH, KERAS)
+
+
+def test_every_exception_is_still_needed():
+    everything = {}
+    for tree in (TORCH, KERAS):
+        for path in tree.glob("*.py"):
+            for name, function in outline(path).items():
+                everything.setdefault(f"{path.stem}.{name}", []).append(function)
+    assert {name for name in FUNCTIONS if len(everything.get(name, [])) != 1} == set()
+    for name, allowed in LOCAL_NAMES.items():
+        ours, theirs = everything[name]
+        assert allowed and allowed <= ours.local_names ^ theirs.local_names, name
+
+
+BREAKS = {
+    "a method renamed": ("attention.py", "def split_heads", "def divide_heads", "functions"),
+    "methods in another order": ("heads.py", "def logits(self, x)", "def zlogits(self, x)", "functions"),
+    "a class renamed": ("layers.py", "class Linear", "class Dense", "classes"),
+    "an argument renamed": ("block.py", "visible, past=None", "mask, past=None", "arguments"),
+    "a local name changed": ("model.py", "presents", "caches", "local names"),
+    "a shape comment lost": ("attention.py", "  # (B, H, S, D)", "", "shape comments"),
+}
+
+
+@pytest.mark.parametrize("tree", ["torch", "tf"])
+@pytest.mark.parametrize("file, old, new, words", BREAKS.values(), ids=BREAKS)
+def test_a_twin_that_drifts_is_seen(tmp_path, tree, file, old, new, words):
+    for source in (TORCH, KERAS):
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    changed = tmp_path / f"gpt2_{tree}" / file
+    text = changed.read_text(encoding="utf-8")
+    assert old in text
+    changed.write_text(text.replace(old, new), encoding="utf-8")
+    assert any(words in line for line in differences(tmp_path / TORCH.name, tmp_path / KERAS.name))
+
+
+def test_a_file_without_a_twin_is_seen(tmp_path):
+    for source in (TORCH, KERAS):
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "gpt2_tf" / "extra.py").write_text("")
+    assert differences(tmp_path / TORCH.name, tmp_path / KERAS.name) == ["only one tree has extra.py"]
