@@ -35,8 +35,9 @@ class Replacement:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise GPT2Error(f"cannot save into {self.folder}: {error.strerror}. Give a folder that can be made "
-                            "or written to") from error  # fmt: skip
+            raise GPT2Error(
+                f"cannot save into {self.folder}: {error.strerror}. Give a folder that can be made or written to"
+            ) from error
         return self
 
     def __exit__(self, kind, error, traceback) -> None:

@@ -28,8 +28,20 @@ ALIASES = {
     "max_position_embeddings": "n_positions",
 }
 
-ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu", "quick_gelu",
-               "relu", "silu", "swish", "tanh", "sigmoid", "mish", "linear")  # fmt: skip
+ACTIVATIONS = (
+    "gelu_new",
+    "gelu_pytorch_tanh",
+    "gelu_fast",
+    "gelu",
+    "quick_gelu",
+    "relu",
+    "silu",
+    "swish",
+    "tanh",
+    "sigmoid",
+    "mish",
+    "linear",
+)
 SUMMARY_TYPES = ("last", "first", "mean", "cls_index")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -137,7 +149,9 @@ class GPT2Config:
     def preset(cls, name: str, **overrides) -> GPT2Config:
         """Returns the config of a published size: gpt2, gpt2-medium, gpt2-large, gpt2-xl or distilgpt2."""
         if name not in _PRESETS:
-            raise GPT2Error(f"no preset {name!r}: the published sizes are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+            raise GPT2Error(
+                f"no preset {name!r}: the published sizes are {', '.join(PRESETS)}.{nearest(name, PRESETS)}"
+            )
         return cls(**{**_PRESETS[name], **_canonical(overrides)})
 
     @classmethod
@@ -157,7 +171,9 @@ class GPT2Config:
             (known if key in _FIELDS else extra)[key] = value
         for alias, field in ALIASES.items():
             if alias in values and values[alias] != known.setdefault(field, values[alias]):
-                raise GPT2Error(f"{field}={known[field]!r} and its alias {alias}={values[alias]!r} contradict each other")
+                raise GPT2Error(
+                    f"{field}={known[field]!r} and its alias {alias}={values[alias]!r} contradict each other"
+                )
         labels = known.get("id2label")
         if isinstance(labels, Mapping):
             known["num_labels"] = len(labels)
@@ -305,8 +321,11 @@ def _check_values(config: GPT2Config) -> None:
             names = [choice for choice in allowed if choice is not None]
             raise GPT2Error(f"{name}={value!r}: it must be one of {', '.join(names)}.{nearest(str(value), names)}")
     if config.n_embd % config.n_head:
-        raise GPT2Error(f"n_embd={config.n_embd} is not divisible by n_head={config.n_head}: "
-                        "every head needs the same whole width")  # fmt: skip
+        raise GPT2Error(
+            f"n_embd={config.n_embd} is not divisible by n_head={config.n_head}: every head needs the same whole width"
+        )
     if config.id2label is not None and sorted(config.id2label) != list(range(config.num_labels)):
-        raise GPT2Error(f"id2label names the labels {sorted(config.id2label)}, num_labels is {config.num_labels}: "
-                        f"name 0 to {config.num_labels - 1}, or leave one of them out")  # fmt: skip
+        raise GPT2Error(
+            f"id2label names the labels {sorted(config.id2label)}, num_labels is {config.num_labels}: "
+            f"name 0 to {config.num_labels - 1}, or leave one of them out"
+        )

@@ -19,8 +19,15 @@ class Report(NamedTuple):
     skipped: list[str]
 
 
-def convert(src: str | Path, dst: str | Path, to: str = "safetensors", *, dtype: object = None,
-            max_shard_size: int | str = "5GB", force: bool = False) -> Report:  # fmt: skip
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    to: str = "safetensors",
+    *,
+    dtype: object = None,
+    max_shard_size: int | str = "5GB",
+    force: bool = False,
+) -> Report:
     """Writes `dst` from the checkpoint `src` and returns a Report; bit for bit where `dtype` is not given.
 
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.

@@ -37,8 +37,10 @@ class GenerationConfig:
             if value is not None and (type(value) is not int or value < 1):
                 raise GPT2Error(f"{name}={value!r}: it must be a whole number of at least 1")
         if not _is_number(self.temperature) or not 0 < self.temperature < float("inf"):
-            raise GPT2Error(f"temperature={self.temperature!r}: it must be above 0; for the likeliest token at every "
-                            "step use do_sample=False")  # fmt: skip
+            raise GPT2Error(
+                f"temperature={self.temperature!r}: it must be above 0; for the likeliest token at every "
+                "step use do_sample=False"
+            )
         if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 0):
             raise GPT2Error(f"top_k={self.top_k!r}: it must be a whole number; 0 keeps every token")
         if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
@@ -65,8 +67,14 @@ class GenerationPlan(NamedTuple):
     use_cache: bool
 
 
-def plan(config: GPT2Config, generation_config: GenerationConfig | None, overrides: dict, input_ids: object,
-         attention_mask: object, seed: int | Sequence[int] | None) -> GenerationPlan:  # fmt: skip
+def plan(
+    config: GPT2Config,
+    generation_config: GenerationConfig | None,
+    overrides: dict,
+    input_ids: object,
+    attention_mask: object,
+    seed: int | Sequence[int] | None,
+) -> GenerationPlan:
     """Returns the plan of one `generate` call; contradictory settings raise here, before any work."""
     settings = _settings(generation_config, overrides)
     eos = settings.eos_token_id if settings.eos_token_id is not None else config.eos_token_id
@@ -105,25 +113,32 @@ def _steps(settings: GenerationConfig, vocab_size: int) -> tuple[LogitsStep, ...
 def _new_tokens(settings: GenerationConfig, prompt: int, n_positions: int) -> int:
     room = n_positions - prompt
     if room < 1:
-        raise GPT2Error(f"the prompt has {prompt} tokens and the model n_positions={n_positions}: "
-                        "shorten it so that at least one token fits after it")  # fmt: skip
+        raise GPT2Error(
+            f"the prompt has {prompt} tokens and the model n_positions={n_positions}: "
+            "shorten it so that at least one token fits after it"
+        )
     if settings.max_new_tokens is not None:
         wanted = settings.max_new_tokens
     elif settings.max_length is not None:
         wanted = settings.max_length - prompt
         if wanted < 1:
-            raise GPT2Error(f"max_length={settings.max_length} counts the prompt, which has {prompt} tokens already: "
-                            "raise it, or use max_new_tokens")  # fmt: skip
+            raise GPT2Error(
+                f"max_length={settings.max_length} counts the prompt, which has {prompt} tokens already: "
+                "raise it, or use max_new_tokens"
+            )
     else:
         return min(DEFAULT_NEW_TOKENS, room)
     if wanted > room:
-        raise GPT2Error(f"a prompt of {prompt} tokens and {wanted} new ones pass n_positions={n_positions}: "
-                        f"ask for at most {room} new tokens, or shorten the prompt")  # fmt: skip
+        raise GPT2Error(
+            f"a prompt of {prompt} tokens and {wanted} new ones pass n_positions={n_positions}: "
+            f"ask for at most {room} new tokens, or shorten the prompt"
+        )
     return wanted
 
 
-def _prompts(config: GPT2Config, input_ids: object, attention_mask: object, bos: int | None,
-             pad: int) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def _prompts(
+    config: GPT2Config, input_ids: object, attention_mask: object, bos: int | None, pad: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns (ids, mask), both (B, T): every row's kept tokens moved to its right end, where text goes on."""
     rows = _rows(input_ids, attention_mask, bos)
     if not rows:
@@ -134,7 +149,9 @@ def _prompts(config: GPT2Config, input_ids: object, attention_mask: object, bos:
     for r, row in enumerate(rows):
         for token in row:
             if not 0 <= token < config.vocab_size:
-                raise GPT2Error(f"input_ids holds {token}: ids must be from 0 to vocab_size - 1 = {config.vocab_size - 1}")
+                raise GPT2Error(
+                    f"input_ids holds {token}: ids must be from 0 to vocab_size - 1 = {config.vocab_size - 1}"
+                )
         if row:
             ids[r, -len(row) :] = row
             mask[r, -len(row) :] = 1
@@ -153,10 +170,14 @@ def _rows(input_ids: object, attention_mask: object, bos: int | None) -> list[li
     if attention_mask is not None:
         masks = [np.asarray(row).tolist() for row in attention_mask]
         if [len(row) for row in masks] != [len(row) for row in rows]:
-            raise GPT2Error(f"attention_mask covers {[len(row) for row in masks]} tokens a row, "
-                            f"input_ids has {[len(row) for row in rows]}: they must match")  # fmt: skip
-        rows = [[token for token, keep in zip(row, kept, strict=True) if keep]
-                for row, kept in zip(rows, masks, strict=True)]  # fmt: skip
+            raise GPT2Error(
+                f"attention_mask covers {[len(row) for row in masks]} tokens a row, "
+                f"input_ids has {[len(row) for row in rows]}: they must match"
+            )
+        rows = [
+            [token for token, keep in zip(row, kept, strict=True) if keep]
+            for row, kept in zip(rows, masks, strict=True)
+        ]
     if bos is None and not all(rows):
         raise GPT2Error("a prompt is empty, and the model has no bos_token_id to start from: pass bos_token_id")
     return [row or [bos] for row in rows]

@@ -10,9 +10,16 @@ from .errors import GPT2Error
 Shape = Sequence[int | None]  # None: a length that a graph learns only when it runs
 
 
-def check_shapes(config: GPT2Config, *, input_ids: Shape | None, inputs_embeds: Shape | None,
-                 past_key_values: Sequence | None, attention_mask: Shape | None, token_type_ids: Shape | None,
-                 position_ids: Shape | None) -> None:  # fmt: skip
+def check_shapes(
+    config: GPT2Config,
+    *,
+    input_ids: Shape | None,
+    inputs_embeds: Shape | None,
+    past_key_values: Sequence | None,
+    attention_mask: Shape | None,
+    token_type_ids: Shape | None,
+    position_ids: Shape | None,
+) -> None:
     """Raises GPT2Error unless the shapes fit each other and the config, before any arithmetic.
 
     `past_key_values` holds the shapes of its (key, value) pairs.
@@ -57,29 +64,37 @@ def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
     kept = ids[ids != -100] if name == "labels" else ids  # -100 marks labels that do not count
     if kept.size and not (0 <= kept.min() and kept.max() < rows):
         wrong = kept[(kept < 0) | (kept >= rows)].flat[0]
-        raise GPT2Error(f"{name} holds {wrong}: it must be from 0 to {field} - 1 = {rows - 1}"
-                        + (", or -100 for positions that do not count" if name == "labels" else ""))  # fmt: skip
+        raise GPT2Error(
+            f"{name} holds {wrong}: it must be from 0 to {field} - 1 = {rows - 1}"
+            + (", or -100 for positions that do not count" if name == "labels" else "")
+        )
 
 
 def _past_length(config: GPT2Config, past: Sequence | None, batch: int | None) -> int | None:
     if past is None:
         return 0
     if len(past) != config.n_layer or any(len(pair) != 2 for pair in past):
-        raise GPT2Error(f"past_key_values has {len(past)} entries, it must be n_layer={config.n_layer} pairs (key, value)")
+        raise GPT2Error(
+            f"past_key_values has {len(past)} entries, it must be n_layer={config.n_layer} pairs (key, value)"
+        )
     length = past[0][0][2] if len(past[0][0]) == 4 else None
     wanted = (batch, config.n_head, length, config.head_dim)
     for pair in past:
         for shape in pair:
             if len(shape) != 4 or not all(_same(a, b) for a, b in zip(shape, wanted, strict=True)):
-                raise GPT2Error(f"past_key_values holds a tensor of shape {tuple(shape)}, it must be "
-                                f"(B, n_head, P, head_dim) = {wanted}")  # fmt: skip
+                raise GPT2Error(
+                    f"past_key_values holds a tensor of shape {tuple(shape)}, it must be "
+                    f"(B, n_head, P, head_dim) = {wanted}"
+                )
     return length
 
 
 def _check_mask(mask: Shape | None, batch, new, past, total) -> None:
     if mask is not None and len(mask) == 2 and total is not None and mask[1] == new != total:
-        raise GPT2Error(f"attention_mask covers the {new} new tokens only: with past_key_values it must cover the "
-                        f"{past} past ones too, shape {(batch, total)}")  # fmt: skip
+        raise GPT2Error(
+            f"attention_mask covers the {new} new tokens only: with past_key_values it must cover the "
+            f"{past} past ones too, shape {(batch, total)}"
+        )
     _check("attention_mask", mask, [(batch, total), (batch, 1, new, total)])
 
 

@@ -88,5 +88,7 @@ def require_close(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarra
     """Raises AssertionError naming every output that lies further apart than `tolerance`."""
     far = [d for d in compare(ours, theirs) if not d.within(tolerance)]
     if far:
-        lines = [f"{d.name} {d.shape}: {d.absolute:.3g} of {d.largest:.3g}, relative {d.relative:.3g} {d.note}" for d in far]
+        lines = [
+            f"{d.name} {d.shape}: {d.absolute:.3g} of {d.largest:.3g}, relative {d.relative:.3g} {d.note}" for d in far
+        ]
         raise AssertionError(f"beyond {tolerance:g}:\n  " + "\n  ".join(lines))

@@ -5,12 +5,13 @@ import math
 import keras
 import ml_dtypes
 import numpy as np
+from keras import ops
+
 from gpt2_core import checkpoint
 from gpt2_core.config import GPT2Config
 from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER, initial_weights
 from gpt2_core.inputs import as_array
-from keras import ops
 
 
 class TFGPT2PreTrainedModel(keras.Model):
@@ -21,8 +22,10 @@ class TFGPT2PreTrainedModel(keras.Model):
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(config, GPT2Config):
-            raise GPT2Error(f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
-                            ".from_pretrained(folder)")  # fmt: skip
+            raise GPT2Error(
+                f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
+                ".from_pretrained(folder)"
+            )
         self.config = config
 
     def __call__(self, *args, **kwargs):
@@ -30,8 +33,10 @@ class TFGPT2PreTrainedModel(keras.Model):
         if args and isinstance(args[0], dict):
             args, kwargs = args[1:], {**args[0], **kwargs}
         args = [as_array("input_ids", x) if isinstance(x, list) else x for x in args]
-        kwargs = {name: as_array(name, x) if isinstance(x, list) and name != "past_key_values" else x
-                  for name, x in kwargs.items()}  # fmt: skip
+        kwargs = {
+            name: as_array(name, x) if isinstance(x, list) and name != "past_key_values" else x
+            for name, x in kwargs.items()
+        }
         return super().__call__(*args, **kwargs)
 
     def num_parameters(self):

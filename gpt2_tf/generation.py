@@ -2,9 +2,10 @@
 
 import keras
 import numpy as np
+from keras import ops
+
 from gpt2_core import generation
 from gpt2_core.generation import LogitsStep
-from keras import ops
 
 from .logits import pick
 
@@ -43,8 +44,16 @@ class GenerationMixin:
 
     def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
         """Returns the next token (B,), and the cache that holds everything before it."""
-        out = self(input_ids, past_key_values, attention_mask, use_cache=True, logits_to_keep=1, return_dict=True,
-                   output_hidden_states=False, output_attentions=False)  # fmt: skip
+        out = self(
+            input_ids,
+            past_key_values,
+            attention_mask,
+            use_cache=True,
+            logits_to_keep=1,
+            return_dict=True,
+            output_hidden_states=False,
+            output_attentions=False,
+        )
         token = pick(out.logits[:, -1], steps, uniforms)
         return ops.cast(token, "int32"), out.past_key_values
 

@@ -1,9 +1,10 @@
 """What is put on the trunk: a language model."""
 
 import keras
+from keras import ops
+
 from gpt2_core.initial import LATER
 from gpt2_core.outputs import CausalLMOutput
-from keras import ops
 
 from .checkpoint import TFGPT2PreTrainedModel
 from .generation import GenerationMixin
@@ -44,17 +45,38 @@ class TFGPT2LMHeadModel(GenerationMixin, TFGPT2PreTrainedModel):
             return self.lm_head(x)
         return ops.matmul(x, ops.transpose(self.transformer.wte.weight))  # (B, T, V)
 
-    def call(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
-             position_ids=None, *, inputs_embeds=None, labels=None, use_cache=None, output_attentions=None,
-             output_hidden_states=None, return_dict=None, logits_to_keep=0, training=None):  # fmt: skip
+    def call(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        *,
+        inputs_embeds=None,
+        labels=None,
+        use_cache=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        return_dict=None,
+        logits_to_keep=0,
+        training=None,
+    ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         inputs = input_ids if inputs_embeds is None else inputs_embeds
         labels = as_labels(self.config, labels, inputs, logits_to_keep)
         out = self.transformer(
-            input_ids, past_key_values, attention_mask, token_type_ids, position_ids,
-            inputs_embeds=inputs_embeds, use_cache=use_cache, output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states, return_dict=True,
-        )  # fmt: skip
+            input_ids,
+            past_key_values,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
         logits = self.logits(out.last_hidden_state[:, -logits_to_keep:])  # [-0:] is all of them
         out = CausalLMOutput(
             loss=None if labels is None else language_model_loss(logits, labels),

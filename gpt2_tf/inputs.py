@@ -1,8 +1,9 @@
 """What a call was given, as checked tensors."""
 
 import numpy as np
-from gpt2_core.inputs import as_array, check_ids, check_labels, check_shapes
 from keras import ops
+
+from gpt2_core.inputs import as_array, check_ids, check_labels, check_shapes
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
 
@@ -48,7 +49,9 @@ def concrete(x):
         return None
 
 
-def count_positions(attention_mask, new):
-    """Returns the positions (B, T) of the new tokens, counted over the kept ones of (B, S)."""
+def count_positions(attention_mask, past, new):
+    """Returns the positions (B, T) of the new tokens: counted over the kept ones of a mask (B, S), else over all."""
+    if attention_mask is None or len(attention_mask.shape) == 4:
+        return ops.arange(past, past + new)[None]
     positions = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1) - 1
     return ops.maximum(positions, 0)[:, -new:]

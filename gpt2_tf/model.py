@@ -1,9 +1,10 @@
 """TFGPT2Model: embeddings, blocks, final norm."""
 
 import keras
+from keras import ops
+
 from gpt2_core.errors import GPT2Error
 from gpt2_core.outputs import BaseModelOutput
-from keras import ops
 
 from .attention import visible_keys
 from .block import Block
@@ -39,42 +40,53 @@ class TFGPT2Model(TFGPT2PreTrainedModel):
             x = x + self.wte(token_type_ids)  # segments share the word table
         return self.drop(x)  # (B, T, C)
 
-    def call(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
-             position_ids=None, *, inputs_embeds=None, use_cache=None, output_attentions=None,
-             output_hidden_states=None, return_dict=None, training=None):  # fmt: skip
+    def call(
+        self,
+        input_ids=None,
+        past_key_values=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        *,
+        inputs_embeds=None,
+        use_cache=None,
+        output_attentions=None,
+        output_hidden_states=None,
+        return_dict=None,
+        training=None,
+    ):
         config = self.config
         use_cache = config.use_cache if use_cache is None else use_cache
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
 
-        given = as_tensors(config, past_key_values, input_ids=input_ids, inputs_embeds=inputs_embeds,
-                           attention_mask=attention_mask, token_type_ids=token_type_ids, position_ids=position_ids)  # fmt: skip
+        given = as_tensors(
+            config, past_key_values, input_ids=input_ids, inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask, token_type_ids=token_type_ids, position_ids=position_ids,
+        )  # fmt: skip
         input_ids, inputs_embeds, attention_mask = given["input_ids"], given["inputs_embeds"], given["attention_mask"]
         past = given["past_key_values"]
         T = ops.shape(input_ids if inputs_embeds is None else inputs_embeds)[1]
         P = 0 if past is None else ops.shape(past[0][0])[2]
         position_ids = given["position_ids"]
-        if position_ids is None and attention_mask is not None and len(attention_mask.shape) == 2:
-            position_ids = count_positions(attention_mask, T)
-        elif position_ids is None:
-            position_ids = ops.arange(P, P + T)[None]
+        if position_ids is None:
+            position_ids = count_positions(attention_mask, P, T)
 
         x = self.embed(input_ids, inputs_embeds, given["token_type_ids"], position_ids)
         visible = visible_keys(attention_mask, T, P)
-        presents, hidden_states, attentions = [], [x], []
+        presents, hidden_states, attentions = [], [], []
         for i, block in enumerate(self.h):
+            hidden_states += [x] if output_hidden_states else []
             x, present, w = block(x, visible, None if past is None else past[i])
-            presents.append(present)
-            hidden_states.append(x)
-            attentions.append(w)
+            presents += [present] if use_cache else []
+            attentions += [w] if output_attentions else []
         x = self.ln_f(x)
-        hidden_states[-1] = x  # the last one is the model's output
 
         out = BaseModelOutput(
             last_hidden_state=x,
             past_key_values=tuple(presents) if use_cache else None,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            hidden_states=(*hidden_states, x) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
         return out if return_dict else out.to_tuple()

@@ -1,11 +1,12 @@
 """Arrays to and from the tree: what every model can load and save."""
 
 import torch
+from torch import nn
+
 from gpt2_core import checkpoint
 from gpt2_core.config import GPT2Config
 from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER, initial_weights
-from torch import nn
 
 
 class GPT2PreTrainedModel(nn.Module):
@@ -16,8 +17,10 @@ class GPT2PreTrainedModel(nn.Module):
     def __init__(self, config):
         super().__init__()
         if not isinstance(config, GPT2Config):
-            raise GPT2Error(f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
-                            ".from_pretrained(folder)")  # fmt: skip
+            raise GPT2Error(
+                f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
+                ".from_pretrained(folder)"
+            )
         self.config = config
 
     @property

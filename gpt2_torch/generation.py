@@ -1,6 +1,7 @@
 """generate: the plan of gpt2_core, executed with a key and value cache."""
 
 import torch
+
 from gpt2_core import generation
 from gpt2_core.errors import GPT2Error
 
@@ -43,6 +44,14 @@ class GenerationMixin:
 
     def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
         """Returns the next token (B,), and the cache that holds everything before it."""
-        out = self(input_ids, past_key_values, attention_mask, use_cache=True, logits_to_keep=1, return_dict=True,
-                   output_hidden_states=False, output_attentions=False)  # fmt: skip
+        out = self(
+            input_ids,
+            past_key_values,
+            attention_mask,
+            use_cache=True,
+            logits_to_keep=1,
+            return_dict=True,
+            output_hidden_states=False,
+            output_attentions=False,
+        )
         return pick(out.logits[:, -1], steps, uniforms), out.past_key_values

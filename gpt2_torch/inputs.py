@@ -1,6 +1,7 @@
 """What a call was given, as checked tensors."""
 
 import torch
+
 from gpt2_core.inputs import as_array, check_ids, check_labels, check_shapes
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
@@ -46,7 +47,9 @@ def concrete(x):
     return x.detach().cpu().numpy()
 
 
-def count_positions(attention_mask, new):
-    """Returns the positions (B, T) of the new tokens, counted over the kept ones of (B, S)."""
+def count_positions(attention_mask, past, new, device):
+    """Returns the positions (B, T) of the new tokens: counted over the kept ones of a mask (B, S), else over all."""
+    if attention_mask is None or attention_mask.ndim == 4:
+        return torch.arange(past, past + new, device=device)[None]
     positions = torch.cumsum(attention_mask.long(), dim=-1) - 1
     return positions.clamp(min=0)[:, -new:]

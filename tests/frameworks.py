@@ -63,8 +63,10 @@ class Torch:
         model.zero_grad()
         model(**{name: self._input(x) for name, x in inputs.items()}).loss.backward()
         # a weight that the loss does not see has no gradient: zeros, as in the other framework
-        return {name: to_numpy(torch.zeros_like(weight) if weight.grad is None else weight.grad)
-                for name, weight in model.named_parameters()}  # fmt: skip
+        return {
+            name: to_numpy(torch.zeros_like(weight) if weight.grad is None else weight.grad)
+            for name, weight in model.named_parameters()
+        }
 
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in model.named_parameters()}
@@ -131,5 +133,7 @@ _HAS_TF_GPU = bool(tf.config.list_physical_devices("GPU"))
 # One for each framework and device: for what does not depend on how Keras runs a function
 FRAMEWORKS = [Torch(), Keras(), *([Torch("cuda")] if _HAS_CUDA else []), *([Keras("gpu:0")] if _HAS_TF_GPU else [])]
 # Every way in which a model computes
-RUNNERS = [*FRAMEWORKS, *(Keras(device, mode) for device in ("cpu", *(["gpu:0"] if _HAS_TF_GPU else []))
-                          for mode in ("graph", "xla"))]  # fmt: skip
+RUNNERS = [
+    *FRAMEWORKS,
+    *(Keras(device, mode) for device in ("cpu", *(["gpu:0"] if _HAS_TF_GPU else [])) for mode in ("graph", "xla")),
+]

@@ -112,11 +112,17 @@ def some_arrays(count):
     """Returns path -> array of several types and shapes, in two groups, not in the order of their names."""
     dtypes = ["<f4", ">f2", "<f8", "<i8", ">u2", "u1"]
     return {
-        f"transformer/h_._{i % 7}/{i}:0" if i % 3 else f"big/{i * 379 % 1000:o}":
-        np.arange(i % 4 * 3).reshape(i % 4, 3).astype(dtypes[i % 6])
+        f"transformer/h_._{i % 7}/{i}:0" if i % 3 else f"big/{i * 379 % 1000:o}": np.arange(i % 4 * 3)
+        .reshape(i % 4, 3)
+        .astype(dtypes[i % 6])
         for i in range(count)
-    }  # fmt: skip
+    }
 
 
-ATTRIBUTES = {"layer_names": ["a", "bé", ""], "backend": "tensorflow", "version": np.float32(3), "none": [],
-              "steps": np.arange(4, dtype=">i2")}  # fmt: skip
+ATTRIBUTES = {
+    "layer_names": ["a", "bé", ""],
+    "backend": "tensorflow",
+    "version": np.float32(3),
+    "none": [],
+    "steps": np.arange(4, dtype=">i2"),
+}

@@ -22,8 +22,11 @@ class Function(NamedTuple):
 def outline(path: Path) -> dict[str, Function]:
     """Returns qualified name -> Function of every function in a file, in order, names as the PyTorch tree has them."""
     text = path.read_text(encoding="utf-8")
-    comments = {token.start[0]: token.string for token in tokenize.generate_tokens(io.StringIO(text).readline)
-                if token.type == tokenize.COMMENT and SHAPE.match(token.string)}  # fmt: skip
+    comments = {
+        token.start[0]: token.string
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT and SHAPE.match(token.string)
+    }
     found: dict[str, Function] = {}
     _visit(ast.parse(text), "", comments, found)
     return found
@@ -57,5 +60,6 @@ def _arguments(args: ast.arguments) -> tuple[str, ...]:
 
 
 def _local_names(function: ast.FunctionDef) -> frozenset[str]:
-    return frozenset(node.id for node in ast.walk(function) if isinstance(node, ast.Name)
-                     and isinstance(node.ctx, ast.Store))  # fmt: skip
+    return frozenset(
+        node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )

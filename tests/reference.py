@@ -17,8 +17,11 @@ ACTIVATIONS = {
     "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
     "linear": lambda x: x,
 }
-ACTIVATIONS |= {"gelu_pytorch_tanh": ACTIVATIONS["gelu_new"], "gelu_fast": ACTIVATIONS["gelu_new"],
-                "swish": ACTIVATIONS["silu"]}  # fmt: skip
+ACTIVATIONS |= {
+    "gelu_pytorch_tanh": ACTIVATIONS["gelu_new"],
+    "gelu_fast": ACTIVATIONS["gelu_new"],
+    "swish": ACTIVATIONS["silu"],
+}
 
 
 def language_model(config, weights, ids):
@@ -62,6 +65,9 @@ def layer_norm(config, w, name, x):
 
 def next_token_loss(logits, labels):
     """Returns the mean of -log p of each label (T,) after its prefix; -100 does not count."""
-    losses = [np.log(np.exp(row - row.max()).sum()) + row.max() - row[label]
-              for row, label in zip(logits[:-1], labels[1:], strict=True) if label != -100]  # fmt: skip
+    losses = [
+        np.log(np.exp(row - row.max()).sum()) + row.max() - row[label]
+        for row, label in zip(logits[:-1], labels[1:], strict=True)
+        if label != -100
+    ]
     return np.mean(losses)

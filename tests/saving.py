@@ -12,8 +12,10 @@ from gpt2_core.weights import weight_specs
 def save_constant(folder, value):
     """Saves a model whose every weight is `value`, large enough that a save takes a while."""
     config = GPT2Config(vocab_size=4000, n_positions=64, n_embd=128, n_layer=2, n_head=2)
-    tensors = {name: Tensor.of(np.full(spec.shape, value, np.float32))
-               for name, spec in weight_specs(config, "lm_head").items()}  # fmt: skip
+    tensors = {
+        name: Tensor.of(np.full(spec.shape, value, np.float32))
+        for name, spec in weight_specs(config, "lm_head").items()
+    }
     checkpoint.save(folder, config, tensors, "lm_head")
 
 

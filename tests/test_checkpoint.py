@@ -217,13 +217,16 @@ class TestBadInput:
         shutil.copy(LM / "model.safetensors", tmp_path)
         self.load_fails(tmp_path, "no config.json")
 
-    @pytest.mark.parametrize("change, words", [
-        ({"n_embd": 48}, ["wte.weight has shape (97, 24)", "(97, 48)", "n_embd=48"]),
-        ({"n_layer": 3}, ["n_layer=3", "it lacks transformer.h.2.ln_1.weight", "8 more"]),
-        ({"n_layer": 1}, ["n_layer=1", "beyond the config, h.1."]),
-        ({"vocab_size": 98}, ["vocab_size=98"]),
-        ({"n_inner": 7}, ["h.0.mlp.c_fc.weight", "n_inner=7"]),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "change, words",
+        [
+            ({"n_embd": 48}, ["wte.weight has shape (97, 24)", "(97, 48)", "n_embd=48"]),
+            ({"n_layer": 3}, ["n_layer=3", "it lacks transformer.h.2.ln_1.weight", "8 more"]),
+            ({"n_layer": 1}, ["n_layer=1", "beyond the config, h.1."]),
+            ({"vocab_size": 98}, ["vocab_size=98"]),
+            ({"n_inner": 7}, ["h.0.mlp.c_fc.weight", "n_inner=7"]),
+        ],
+    )
     def test_a_config_that_contradicts_the_tensors(self, change, words):
         self.load_fails(LM, *words, **change)
 
@@ -259,17 +262,25 @@ class TestBadInput:
         assert "max_shard_size='lots'" in message_of(half.save_pretrained, tmp_path, max_shard_size="lots")
         assert not list(tmp_path.iterdir()), "a save that failed left something behind"
 
-    @pytest.mark.parametrize("header, words", [
-        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, "does not fill"),
-        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, "truncated"),
-        ({"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}, "dtype 'F4'"),
-        ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, "shape (-1,)"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
-          "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "begins at byte 0"),
-        ({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}, "follow the last tensor"),
-        ({"a": 3}, "header entry"),
-        ([], "not a JSON object"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "header, words",
+        [
+            ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, "does not fill"),
+            ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, "truncated"),
+            ({"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}, "dtype 'F4'"),
+            ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, "shape (-1,)"),
+            (
+                {
+                    "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+                    "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+                },
+                "begins at byte 0",
+            ),
+            ({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}, "follow the last tensor"),
+            ({"a": 3}, "header entry"),
+            ([], "not a JSON object"),
+        ],
+    )
     def test_damaged_safetensors_headers(self, header, words, tmp_path):
         text = json.dumps(header).encode()
         (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 4)
@@ -305,7 +316,7 @@ class TestAllOrNothing:
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     def test_a_disk_error_is_told_as_one(self, tmp_path):
-        with pytest.raises(GPT2Error, match="No space left.*unchanged"), Replacement(tmp_path) as new:
+        with pytest.raises(GPT2Error, match=r"No space left.*unchanged"), Replacement(tmp_path) as new:
             new.path("a").write_text("half")
             raise OSError(28, "No space left on device")
         assert not list(tmp_path.iterdir())
@@ -330,4 +341,3 @@ class TestAllOrNothing:
             assert len(found) == 1, f"half of each: {found}"
             seen |= found
         assert seen <= {0.0, 1.0}
-

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_info(capfd):
 
 def test_info_of_a_checkpoint_that_lacks_tensors(capfd, tmp_path):
     shutil.copy(LM + "/model.safetensors", tmp_path)
-    config = json.loads(open(LM + "/config.json").read())
+    config = json.loads(Path(LM, "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"n_layer": 3}))
     facts = json.loads(said(capfd, "info", tmp_path, "--json", code=1))
     assert len(facts["missing"]) == 12 and facts["missing"][0] == "h.2.ln_1.weight"

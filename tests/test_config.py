@@ -7,8 +7,13 @@ from gpt2_core import GPT2Config, GPT2Error
 from gpt2_core.config import ALIASES, PRESETS
 from gpt2_core.weights import parameter_count
 
-PARAMETERS = {"gpt2": 124_439_808, "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080,
-              "gpt2-xl": 1_557_611_200, "distilgpt2": 81_912_576}  # fmt: skip
+PARAMETERS = {
+    "gpt2": 124_439_808,
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "gpt2-xl": 1_557_611_200,
+    "distilgpt2": 81_912_576,
+}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -28,9 +33,16 @@ def test_aliases_read_and_write():
 
 
 def test_json_both_ways_keeps_unknown_keys():
-    published = {"model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "hidden_size": 768, "n_special": 0,
-                 "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
-                 "architectures": ["GPT2LMHeadModel"], "eos_token_id": [50256, 0]}  # fmt: skip
+    published = {
+        "model_type": "gpt2",
+        "n_ctx": 1024,
+        "n_embd": 768,
+        "hidden_size": 768,
+        "n_special": 0,
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+        "architectures": ["GPT2LMHeadModel"],
+        "eos_token_id": [50256, 0],
+    }
     config = GPT2Config.from_json(json.dumps(published))
     again = GPT2Config.from_json(config.to_json())
     assert again == config
@@ -41,16 +53,42 @@ def test_json_both_ways_keeps_unknown_keys():
 
 
 def test_every_field_survives_json():
-    changed = {"vocab_size": 99, "n_positions": 17, "n_embd": 24, "n_layer": 3, "n_head": 2, "n_inner": 50,
-               "activation_function": "relu", "resid_pdrop": 0.2, "embd_pdrop": 0.3, "attn_pdrop": 0.4,
-               "layer_norm_epsilon": 1e-6, "initializer_range": 0.01, "scale_attn_weights": False,
-               "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True, "add_cross_attention": True,
-               "tie_word_embeddings": False, "use_cache": False, "output_hidden_states": True,
-               "output_attentions": True, "return_dict": False, "bos_token_id": 1, "eos_token_id": (2, 3),
-               "pad_token_id": 4, "summary_type": "mean", "summary_use_proj": False, "summary_activation": "tanh",
-               "summary_proj_to_labels": False, "summary_first_dropout": 0.0, "summary_last_dropout": 0.5,
-               "num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "problem_type": "regression",
-               "extra": {"task_specific_params": None}}  # fmt: skip
+    changed = {
+        "vocab_size": 99,
+        "n_positions": 17,
+        "n_embd": 24,
+        "n_layer": 3,
+        "n_head": 2,
+        "n_inner": 50,
+        "activation_function": "relu",
+        "resid_pdrop": 0.2,
+        "embd_pdrop": 0.3,
+        "attn_pdrop": 0.4,
+        "layer_norm_epsilon": 1e-6,
+        "initializer_range": 0.01,
+        "scale_attn_weights": False,
+        "scale_attn_by_inverse_layer_idx": True,
+        "reorder_and_upcast_attn": True,
+        "add_cross_attention": True,
+        "tie_word_embeddings": False,
+        "use_cache": False,
+        "output_hidden_states": True,
+        "output_attentions": True,
+        "return_dict": False,
+        "bos_token_id": 1,
+        "eos_token_id": (2, 3),
+        "pad_token_id": 4,
+        "summary_type": "mean",
+        "summary_use_proj": False,
+        "summary_activation": "tanh",
+        "summary_proj_to_labels": False,
+        "summary_first_dropout": 0.0,
+        "summary_last_dropout": 0.5,
+        "num_labels": 3,
+        "id2label": {0: "a", 1: "b", 2: "c"},
+        "problem_type": "regression",
+        "extra": {"task_specific_params": None},
+    }
     config = GPT2Config(**changed)
     assert set(changed) == {field.name for field in dataclasses.fields(config)}
     default = GPT2Config()
@@ -62,7 +100,10 @@ def test_number_of_labels_comes_from_the_names():
     config = GPT2Config.from_dict({"id2label": {"0": "up"}, "label2id": {"up": 0}, "_num_labels": 1})  # as distilgpt2's
     assert (config.num_labels, config.label2id) == (1, {"up": 0})
     assert GPT2Config.from_dict({"id2label": {"0": "up"}}, num_labels=3).labels == {
-        0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}  # fmt: skip
+        0: "LABEL_0",
+        1: "LABEL_1",
+        2: "LABEL_2",
+    }
 
 
 def test_nothing_of_the_callers_is_shared_or_edited():
@@ -127,7 +168,7 @@ def test_openai_hparams(tmp_path):
     (tmp_path / "hparams.json").write_text('{"n_vocab": 97, "n_ctx": 64, "n_embd": 32, "n_head": 4, "n_layer": 3}')
     config = GPT2Config.from_pretrained(tmp_path)
     assert (config.vocab_size, config.n_positions, config.n_embd, config.n_layer) == (97, 64, 32, 3)
-    with pytest.raises(GPT2Error, match="neither config.json nor hparams.json"):
+    with pytest.raises(GPT2Error, match=r"neither config.json nor hparams.json"):
         (tmp_path / "empty").mkdir()
         GPT2Config.from_pretrained(tmp_path / "empty")
 

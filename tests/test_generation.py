@@ -6,8 +6,17 @@ from gpt2_core.sampling import uniforms
 from tests.frameworks import DATA, FRAMEWORKS, Keras, Torch, to_numpy
 
 LM = DATA / "transformers" / "lm_head"
-CONFIG = GPT2Config(vocab_size=60, n_positions=40, n_embd=24, n_layer=2, n_head=3, initializer_range=0.4,
-                    bos_token_id=0, eos_token_id=1, pad_token_id=2)  # fmt: skip
+CONFIG = GPT2Config(
+    vocab_size=60,
+    n_positions=40,
+    n_embd=24,
+    n_layer=2,
+    n_head=3,
+    initializer_range=0.4,
+    bos_token_id=0,
+    eos_token_id=1,
+    pad_token_id=2,
+)
 ENDLESS = {"eos_token_id": []}
 
 
@@ -34,17 +43,27 @@ def test_greedy_is_the_likeliest_token_after_each_prefix(framework):
         np.testing.assert_array_equal(ids[:, t], logits.argmax(-1))
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"temperature": 0.7}, {"top_k": 5}, {"top_k": 0, "top_p": 0.8}, {"temperature": 1.3, "top_k": 30, "top_p": 0.9},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.7},
+        {"top_k": 5},
+        {"top_k": 0, "top_p": 0.8},
+        {"temperature": 1.3, "top_k": 30, "top_p": 0.9},
+    ],
+    ids=str,
+)
 def test_sampled_ids_are_equal_for_100_seeds(settings):
     models = [(f, f.create("lm_head", CONFIG, seed=1)) for f in FRAMEWORKS]
     prompt = ids_of(1, 5)
     different = []
     texts = set()
     for seed in range(100):
-        ids = [generated(f, m, prompt, do_sample=True, seed=seed, max_new_tokens=6, **ENDLESS, **settings)
-               for f, m in models]  # fmt: skip
+        ids = [
+            generated(f, m, prompt, do_sample=True, seed=seed, max_new_tokens=6, **ENDLESS, **settings)
+            for f, m in models
+        ]
         texts.add(ids[0].tobytes())
         if any(not np.array_equal(ids[0], other) for other in ids[1:]):
             different.append(seed)
@@ -70,7 +89,9 @@ def test_a_sample_follows_the_inverse_cdf(framework):
         ids = generated(framework, model, prompt, do_sample=True, top_k=0, seed=seed, max_new_tokens=1)
         p = np.exp(logits - logits.max(-1, keepdims=True))
         reached = np.cumsum(p / p.sum(-1, keepdims=True), -1)
-        expected = [np.searchsorted(row, u, side="right") for row, u in zip(reached, uniforms(seed, 3, 1)[0], strict=True)]
+        expected = [
+            np.searchsorted(row, u, side="right") for row, u in zip(reached, uniforms(seed, 3, 1)[0], strict=True)
+        ]
         np.testing.assert_array_equal(ids[:, -1], expected)
 
 
@@ -90,8 +111,9 @@ def slow_filter(scores, top_k=None, top_p=None):
     return kept
 
 
-@pytest.mark.parametrize("name, value", [("top_k", 1), ("top_k", 4), ("top_k", 11), ("top_p", 1e-9), ("top_p", 0.5),
-                                         ("top_p", 0.97)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, value", [("top_k", 1), ("top_k", 4), ("top_k", 11), ("top_p", 1e-9), ("top_p", 0.5), ("top_p", 0.97)]
+)
 def test_filters_equal_a_slow_one_with_ties_and_minus_infinity(name, value):
     import keras
     import torch
@@ -107,7 +129,7 @@ def test_filters_equal_a_slow_one_with_ties_and_minus_infinity(name, value):
     theirs = to_numpy(gpt2_tf.logits.STEPS[name](keras.ops.convert_to_tensor(scores), value))
     np.testing.assert_array_equal(ours, theirs)
     for row, filtered in zip(scores, ours, strict=True):
-        kept = {i for i in np.flatnonzero(filtered > -np.inf).tolist()}
+        kept = set(np.flatnonzero(filtered > -np.inf).tolist())
         assert kept == {i for i in slow_filter(row, **{name: value}) if row[i] > -np.inf}
         assert all(filtered[i] == row[i] for i in kept)
 
@@ -141,8 +163,10 @@ def test_without_the_cache_the_same_ids(framework):
     model = framework.create("lm_head", CONFIG, dtype="float64")
     prompts = [ids_of(n, seed=n).tolist() for n in (6, 3)]
     settings = {"do_sample": True, "seed": 3, "max_new_tokens": 8, **ENDLESS}
-    np.testing.assert_array_equal(generated(framework, model, prompts, **settings),
-                                  generated(framework, model, prompts, use_cache=False, **settings))  # fmt: skip
+    np.testing.assert_array_equal(
+        generated(framework, model, prompts, **settings),
+        generated(framework, model, prompts, use_cache=False, **settings),
+    )
 
 
 def test_a_finished_row_is_padded_and_all_finished_stops(framework):
@@ -159,10 +183,13 @@ def test_a_finished_row_is_padded_and_all_finished_stops(framework):
 
 def test_the_empty_prompt_and_flat_lists(framework):
     model = framework.create("lm_head", CONFIG)
-    np.testing.assert_array_equal(generated(framework, model, max_new_tokens=3),
-                                  generated(framework, model, [CONFIG.bos_token_id], max_new_tokens=3))  # fmt: skip
-    np.testing.assert_array_equal(generated(framework, model, [], max_new_tokens=3),
-                                  generated(framework, model, max_new_tokens=3))  # fmt: skip
+    np.testing.assert_array_equal(
+        generated(framework, model, max_new_tokens=3),
+        generated(framework, model, [CONFIG.bos_token_id], max_new_tokens=3),
+    )
+    np.testing.assert_array_equal(
+        generated(framework, model, [], max_new_tokens=3), generated(framework, model, max_new_tokens=3)
+    )
 
 
 def test_lengths(framework):
@@ -197,23 +224,27 @@ def test_training_mode_is_refused():
         model.generate([5])
 
 
-@pytest.mark.parametrize("call, words", [
-    (dict(temperature=0.0), ["temperature=0.0", "do_sample=False"]),
-    (dict(temperature=-1), ["temperature=-1"]),
-    (dict(top_p=0.0), ["top_p=0.0", "at most 1"]),
-    (dict(top_p=1.5), ["top_p=1.5"]),
-    (dict(top_k=-1), ["top_k=-1"]),
-    (dict(max_new_tokens=0), ["max_new_tokens=0", "at least 1"]),
-    (dict(max_new_tokens=39), ["2 tokens and 39 new ones pass n_positions=40", "at most 38"]),
-    (dict(max_length=2), ["max_length=2", "max_new_tokens"]),
-    (dict(max_tokens=3), ["no setting 'max_tokens'", "Did you mean"]),
-    (dict(input_ids=[[60]]), ["input_ids holds 60", "= 59"]),
-    (dict(input_ids=[[0.5]]), ["whole numbers"]),
-    (dict(input_ids=[[3] * 40]), ["40 tokens", "n_positions=40"]),
-    (dict(attention_mask=[[1]]), ["attention_mask covers [1]"]),
-    (dict(do_sample=True, seed=[1, 2]), ["seed lists 2 numbers for 1 rows"]),
-    (dict(do_sample=True, seed=-1), ["seed=-1"]),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (dict(temperature=0.0), ["temperature=0.0", "do_sample=False"]),
+        (dict(temperature=-1), ["temperature=-1"]),
+        (dict(top_p=0.0), ["top_p=0.0", "at most 1"]),
+        (dict(top_p=1.5), ["top_p=1.5"]),
+        (dict(top_k=-1), ["top_k=-1"]),
+        (dict(max_new_tokens=0), ["max_new_tokens=0", "at least 1"]),
+        (dict(max_new_tokens=39), ["2 tokens and 39 new ones pass n_positions=40", "at most 38"]),
+        (dict(max_length=2), ["max_length=2", "max_new_tokens"]),
+        (dict(max_tokens=3), ["no setting 'max_tokens'", "Did you mean"]),
+        (dict(input_ids=[[60]]), ["input_ids holds 60", "= 59"]),
+        (dict(input_ids=[[0.5]]), ["whole numbers"]),
+        (dict(input_ids=[[3] * 40]), ["40 tokens", "n_positions=40"]),
+        (dict(attention_mask=[[1]]), ["attention_mask covers [1]"]),
+        (dict(do_sample=True, seed=[1, 2]), ["seed lists 2 numbers for 1 rows"]),
+        (dict(do_sample=True, seed=-1), ["seed=-1"]),
+    ],
+    ids=str,
+)
 def test_bad_settings_raise_the_same_words_before_any_work(call, words):
     said = []
     for framework in FRAMEWORKS:

@@ -158,18 +158,21 @@ def test_writer_refuses_values_that_are_not_as_declared(shape, dtype):
         write_hdf5(io.BytesIO(), {}, {"a/w": ((2, 3), np.dtype("<f4"), lambda: np.zeros(shape, dtype))})
 
 
-@pytest.mark.parametrize("groups, arrays, message", [
-    ({"": {"names": ["x" * 100] * 700}}, {}, "split it into names0"),
-    ({"": {"name": "a\0b"}}, {}, "NUL"),
-    ({"": {"name": "\ud800"}}, {}, "not Unicode"),
-    ({"": {"name": {"a": 1}}}, {}, "has type object"),
-    ({"/a": {}}, {}, "no part may be empty"),
-    ({}, {"a//b": np.zeros(1)}, "no part may be empty"),
-    ({}, {"": np.zeros(1)}, "dataset and a group"),
-    ({"a/b": {}}, {"a": np.zeros(1)}, "dataset and a group"),
-    ({}, {"x" * 2000: np.zeros(1)}, "1024 bytes"),
-    ({}, {"a": np.zeros(1, "c8")}, "has type complex64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "groups, arrays, message",
+    [
+        ({"": {"names": ["x" * 100] * 700}}, {}, "split it into names0"),
+        ({"": {"name": "a\0b"}}, {}, "NUL"),
+        ({"": {"name": "\ud800"}}, {}, "not Unicode"),
+        ({"": {"name": {"a": 1}}}, {}, "has type object"),
+        ({"/a": {}}, {}, "no part may be empty"),
+        ({}, {"a//b": np.zeros(1)}, "no part may be empty"),
+        ({}, {"": np.zeros(1)}, "dataset and a group"),
+        ({"a/b": {}}, {"a": np.zeros(1)}, "dataset and a group"),
+        ({}, {"x" * 2000: np.zeros(1)}, "1024 bytes"),
+        ({}, {"a": np.zeros(1, "c8")}, "has type complex64"),
+    ],
+)
 def test_writer_refuses(groups, arrays, message):
     with pytest.raises(GPT2Error, match=message):
         made_by_us(groups, arrays)

@@ -68,7 +68,7 @@ REFUSED = {
     "text matrix": (lambda f: f.attrs.update({"a": np.full((2, 2), b"x")}), "has text in 2 dimensions"),
     "depth": (lambda f: f.create_group("/".join("a" * 99)), "groups more than 64 deep"),
     "long name": (lambda f: f.create_group("x" * 2000), "1024"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("libver", LIBRARIES)
@@ -142,11 +142,14 @@ def test_refuses_long_paths_to_many_members():
         read(made_by_h5py(build))
 
 
-@pytest.mark.parametrize("data, message", [
-    (b"", "it has 0 bytes"),
-    (b"version https://git-lfs.github.com/spec/v1", "is not an HDF5 file: it starts with"),
-    (b"\x89HDF\r\n\x1a\n", "is truncated"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "it has 0 bytes"),
+        (b"version https://git-lfs.github.com/spec/v1", "is not an HDF5 file: it starts with"),
+        (b"\x89HDF\r\n\x1a\n", "is truncated"),
+    ],
+)
 def test_refuses_what_is_not_hdf5(data, message):
     with pytest.raises(GPT2Error, match=message):
         read(data)
@@ -188,6 +191,7 @@ def damaged_sources():
         file.attrs["layer_names"], file.attrs["names"] = ["a", "bc"], np.array([b"d", b"ef"])
         for i in range(20):
             file[f"g/h{i % 2}/w{i}"] = np.float32(i)
+
     yield made_by_us({"": ATTRIBUTES}, some_arrays(40))
     for libver in LIBRARIES:
         yield made_by_h5py(small, libver=libver, track_order=libver == "v108")

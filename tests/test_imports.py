@@ -15,8 +15,14 @@ LINT_IMPORTS = [sys.executable, "-c", "from importlinter.cli import lint_imports
 
 def python(code, *arguments, cwd=ROOT):
     """Returns what a fresh interpreter printed; fails with its errors."""
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
-                          check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -33,12 +39,15 @@ def without(*names):
     )
 
 
-@pytest.mark.parametrize("package, unwanted", [
-    ("gpt2_core", FRAMEWORKS),
-    ("gpt2_core.cli", FRAMEWORKS),
-    ("gpt2_torch", ("tensorflow", "keras", "jax", "h5py", "transformers")),
-    ("gpt2_tf", ("torch", "transformers")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "package, unwanted",
+    [
+        ("gpt2_core", FRAMEWORKS),
+        ("gpt2_core.cli", FRAMEWORKS),
+        ("gpt2_torch", ("tensorflow", "keras", "jax", "h5py", "transformers")),
+        ("gpt2_tf", ("torch", "transformers")),
+    ],
+)
 def test_a_package_imports_only_its_own_framework(package, unwanted):
     loaded = python(f"import sys, {package}; print(*sorted(sys.modules))").split()
     assert package in loaded and not set(unwanted) & set(loaded)
@@ -73,23 +82,32 @@ def test_a_tree_loads_the_other_s_files_where_the_other_is_not_installed(tmp_pat
     assert "(1, 4)" in python(keras_code, lm, tmp_path)
 
 
-@pytest.mark.parametrize("package, missing, command", [
-    ("gpt2_torch", ["torch"], 'pip install "gpt2-duo[torch]"'),
-    ("gpt2_tf", ["keras", "tensorflow"], 'pip install "gpt2-duo[tf]"'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "package, missing, command",
+    [
+        ("gpt2_torch", ["torch"], 'pip install "gpt2-duo[torch]"'),
+        ("gpt2_tf", ["keras", "tensorflow"], 'pip install "gpt2-duo[tf]"'),
+    ],
+)
 def test_a_missing_framework_says_the_pip_command(package, missing, command):
     code = without(*missing) + f"try:\n    import {package}\nexcept ImportError as error:\n    print(error)"
     assert f"which is not installed: {command}" in python(code)
-    cli = without(*missing) + "from gpt2_core.cli import main; import sys; sys.exit(main(['generate', 'shakespeare', " + (
-        f"'--framework', '{package.removeprefix('gpt2_')}']))")  # fmt: skip
+    arguments = ["generate", "shakespeare", "--framework", package.removeprefix("gpt2_")]
+    cli = without(*missing) + f"from gpt2_core.cli import main; import sys; sys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", cli], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and command in done.stderr and done.stderr.count("\n") == 1
 
 
 def lint(folder):
     """Returns import-linter's exit code and report on the packages of a folder."""
-    done = subprocess.run(LINT_IMPORTS, capture_output=True, text=True, cwd=folder, check=False,
-                          env={**os.environ, "PYTHONPATH": str(folder)})  # fmt: skip
+    done = subprocess.run(
+        LINT_IMPORTS,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
     return done.returncode, done.stdout + done.stderr
 
 

@@ -31,7 +31,7 @@ def test_copies_and_pickles():
 
 
 def test_wrong_names_raise():
-    with pytest.raises(GPT2Error, match="no field 'logit'.* 'logits'"):
+    with pytest.raises(GPT2Error, match=r"no field 'logit'.* 'logits'"):
         CausalLMOutput(logit=1)
     with pytest.raises(KeyError, match="loss"):
         CausalLMOutput(logits=1)["loss"]

@@ -114,13 +114,22 @@ def random_config(seed):
     r = np.random.default_rng(seed)
     heads = int(r.integers(1, 4))
     return GPT2Config(
-        vocab_size=int(r.integers(20, 90)), n_positions=int(r.integers(12, 40)), n_head=heads,
-        n_embd=heads * int(r.integers(2, 9)), n_layer=int(r.integers(1, 4)), n_inner=r.choice([None, 24]),
-        activation_function=str(r.choice(ACTIVATIONS)), layer_norm_epsilon=float(r.choice([1e-5, 1e-3])),
-        initializer_range=float(r.choice([0.02, 0.3])), scale_attn_weights=bool(r.integers(2)),
-        scale_attn_by_inverse_layer_idx=bool(r.integers(2)), reorder_and_upcast_attn=bool(r.integers(2)),
-        tie_word_embeddings=bool(r.integers(2)), bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=int(r.integers(20, 90)),
+        n_positions=int(r.integers(12, 40)),
+        n_head=heads,
+        n_embd=heads * int(r.integers(2, 9)),
+        n_layer=int(r.integers(1, 4)),
+        n_inner=r.choice([None, 24]),
+        activation_function=str(r.choice(ACTIVATIONS)),
+        layer_norm_epsilon=float(r.choice([1e-5, 1e-3])),
+        initializer_range=float(r.choice([0.02, 0.3])),
+        scale_attn_weights=bool(r.integers(2)),
+        scale_attn_by_inverse_layer_idx=bool(r.integers(2)),
+        reorder_and_upcast_attn=bool(r.integers(2)),
+        tie_word_embeddings=bool(r.integers(2)),
+        bos_token_id=0,
+        eos_token_id=0,
+    )
 
 
 def random_inputs(config, seed):
@@ -147,6 +156,7 @@ def random_inputs(config, seed):
 
 def in_dtype(inputs, dtype):
     """Returns the inputs with their floating point arrays in `dtype`."""
+
     def cast(x):
         if isinstance(x, tuple):
             return tuple(cast(item) for item in x)
@@ -160,8 +170,9 @@ KERAS_RUNNERS = [runner for runner in RUNNERS if not isinstance(runner, Torch)]
 
 # Compiling takes seconds a model, so the compiled ways see fewer of them
 SEEDS = {"eager": range(24), "graph": range(8), "xla": range(4)}
-RANDOM_CASES = [pytest.param(runner, seed, id=f"{runner.name}-{seed}")
-                for runner in KERAS_RUNNERS for seed in SEEDS[runner.mode]]  # fmt: skip
+RANDOM_CASES = [
+    pytest.param(runner, seed, id=f"{runner.name}-{seed}") for runner in KERAS_RUNNERS for seed in SEEDS[runner.mode]
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -188,15 +199,27 @@ def compare_trees(keras_runner, create, inputs, dtype):
     """Holds every output and every gradient of Keras against PyTorch's."""
     device = "cuda" if keras_runner.device != "cpu" else "cpu"
     ours, theirs = create(keras_runner), create(Torch(device))
-    require_close(keras_runner.run(ours, **inputs, **EVERYTHING), Torch(device).run(theirs, **inputs, **EVERYTHING),
-                  TOLERANCE[dtype])  # fmt: skip
+    require_close(
+        keras_runner.run(ours, **inputs, **EVERYTHING),
+        Torch(device).run(theirs, **inputs, **EVERYTHING),
+        TOLERANCE[dtype],
+    )
     require_close(keras_runner.gradients(ours, **inputs), Torch(device).gradients(theirs, **inputs), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("change", [{"activation_function": name} for name in ACTIVATIONS] + [
-    {"scale_attn_weights": False}, {"scale_attn_by_inverse_layer_idx": True}, {"reorder_and_upcast_attn": True},
-    {"tie_word_embeddings": False}, {"n_inner": 20}, {"layer_norm_epsilon": 0.1},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [{"activation_function": name} for name in ACTIVATIONS]
+    + [
+        {"scale_attn_weights": False},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"reorder_and_upcast_attn": True},
+        {"tie_word_embeddings": False},
+        {"n_inner": 20},
+        {"layer_norm_epsilon": 0.1},
+    ],
+    ids=str,
+)
 def test_every_field_means_what_numpy_says(framework, change):
     base = GPT2Config(vocab_size=40, n_positions=12, n_embd=12, n_layer=3, n_head=3, initializer_range=0.4)
     config = dataclasses.replace(base, **change)

@@ -15,8 +15,10 @@ from gpt2_core.tokenizer import byte_level
 from gpt2_core.tokenizer.vocabulary import Vocabulary
 
 # As OpenAI published them; the sums that tiktoken checks too
-SHA256 = {"vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-          "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"}  # fmt: skip
+SHA256 = {
+    "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,9 @@ def test_any_text_comes_back_and_ids_equal_the_library_s(gpt2, theirs, text):
     text = regex.sub(r"\p{Cs}", "", text)
     ids = gpt2.encode(text)
     assert gpt2.decode(ids) == text
-    if regex.search(r"\p{Cn}|\p{Co}", text) is None:  # what is a letter in the newest Unicode differs by library version
+    if (
+        regex.search(r"\p{Cn}|\p{Co}", text) is None
+    ):  # what is a letter in the newest Unicode differs by library version
         assert ids == theirs.encode(text).ids
 
 
@@ -140,13 +144,16 @@ def test_bad_input(tmp_path, gpt2):
         GPT2Tokenizer.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("file, text, words", [
-    ("merges.txt", "x yy\n", "do not belong together"),
-    ("merges.txt", "#version\nh e o\n", "line 2"),
-    ("vocab.json", "{", "not valid JSON"),
-    ("vocab.json", '{"a": "b"}', "whole numbers"),
-    ("vocab.json", '{"a": 1, "b": 1}', "one id to two tokens"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "file, text, words",
+    [
+        ("merges.txt", "x yy\n", "do not belong together"),
+        ("merges.txt", "#version\nh e o\n", "line 2"),
+        ("vocab.json", "{", "not valid JSON"),
+        ("vocab.json", '{"a": "b"}', "whole numbers"),
+        ("vocab.json", '{"a": 1, "b": 1}', "one id to two tokens"),
+    ],
+)
 def test_damaged_files(tmp_path, file, text, words):
     toy().save_pretrained(tmp_path)
     (tmp_path / file).write_text(text)

@@ -6,4 +6,15 @@ from .reader import open_checkpoint as open
 from .tensor import Tensor, dtype_name
 from .writer import FORMATS, save
 
-__all__ = ["FORMATS", "KNOWN_FILES", "Checkpoint", "Matched", "Tensor", "dtype_name", "find_head", "match", "open", "save"]
+__all__ = [
+    "FORMATS",
+    "KNOWN_FILES",
+    "Checkpoint",
+    "Matched",
+    "Tensor",
+    "dtype_name",
+    "find_head",
+    "match",
+    "open",
+    "save",
+]

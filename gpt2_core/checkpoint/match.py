@@ -56,16 +56,22 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
     _check_tied(source)
     _check_numbers(source)
     if missing:
-        warnings.warn(f"{source.path} has no {', '.join(missing)}: this head is new, with initial weights from the "
-                      "seed. Train it before use", stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"{source.path} has no {', '.join(missing)}: this head is new, with initial weights from the "
+            "seed. Train it before use",
+            stacklevel=3,
+        )
     tensors = {name: source.tensors[published_name(name)] for name in specs if name not in missing}
     return Matched(tensors, missing, _model_dtype(dtype, tensors))
 
 
 def find_head(source: Checkpoint) -> str:
     """Returns which of HEADS a checkpoint was saved from, by its tensors, else by config.json's architectures."""
-    for layer, head in (("multiple_choice_head", "double_heads"), ("score", "sequence_classification"),
-                        ("lm_head", "lm_head")):  # fmt: skip
+    for layer, head in (
+        ("multiple_choice_head", "double_heads"),
+        ("score", "sequence_classification"),
+        ("lm_head", "lm_head"),
+    ):
         if any(name.startswith(layer + ".") for name in source.tensors):
             return head
     named = (source.config.extra.get("architectures") or [""])[0] if source.config else ""
@@ -96,7 +102,8 @@ def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
             raise GPT2Error(
                 f"{source.path}: {published_name(name)} has shape {tensor.shape}, its config asks for {spec.shape} "
                 f"(vocab_size={c.vocab_size}, n_positions={c.n_positions}, n_embd={c.n_embd}, n_inner={c.n_inner}, "
-                f"num_labels={c.num_labels}). Take config.json and weights from the same model")  # fmt: skip
+                f"num_labels={c.num_labels}). Take config.json and weights from the same model"
+            )
 
 
 def _check_tied(source: Checkpoint) -> None:
@@ -104,8 +111,10 @@ def _check_tied(source: Checkpoint) -> None:
     if source.config.tie_word_embeddings and "lm_head.weight" in source.tensors:
         head, wte = source.tensors["lm_head.weight"], source.tensors["wte.weight"]
         if head.shape != wte.shape or not np.array_equal(head.bits(), wte.bits()):
-            raise GPT2Error(f"{source.path}: lm_head.weight differs from wte.weight, yet tie_word_embeddings is true. "
-                            "Load it with tie_word_embeddings=False")  # fmt: skip
+            raise GPT2Error(
+                f"{source.path}: lm_head.weight differs from wte.weight, yet tie_word_embeddings is true. "
+                "Load it with tie_word_embeddings=False"
+            )
 
 
 def _check_numbers(source: Checkpoint) -> None:

@@ -31,8 +31,15 @@ class Checkpoint(Mapping[str, np.ndarray]):
     `skipped` the names that were left out because they are masks. Close it, or use it in a `with` block.
     """
 
-    def __init__(self, path: Path, config: GPT2Config | None, form: str, files: list[TensorFile],
-                 tensors: dict[str, Tensor], skipped: list[str]):  # fmt: skip
+    def __init__(
+        self,
+        path: Path,
+        config: GPT2Config | None,
+        form: str,
+        files: list[TensorFile],
+        tensors: dict[str, Tensor],
+        skipped: list[str],
+    ):
         self.path, self.config, self.format = path, config, form
         self.tensors, self.skipped = tensors, skipped
         self._files = files
@@ -69,8 +76,10 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
     path = packaged(source)
     if not path.exists():
-        raise GPT2Error(f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
-                        "or such a file")  # fmt: skip
+        raise GPT2Error(
+            f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
+            "or such a file"
+        )
     file = find_checkpoint(path) if path.is_dir() else path
     shards = read_index(file) if file.name.endswith(INDEX) else None
     form, read = _reader(file.name.removesuffix(INDEX) if shards else file.name, file)
@@ -130,5 +139,7 @@ def _collect(file: TensorFile, read, tensors: dict[str, Tensor], skipped: list[s
 def _check_index(index: Path, shards: Mapping[str, list[str]], tensors, skipped: list[str]) -> None:
     expected = sum(len(names) for names in shards.values())
     if expected != len(tensors) + len(skipped):
-        raise GPT2Error(f"{index} names {expected} tensors, its shards hold {len(tensors) + len(skipped)}: "
-                        "files of two checkpoints are mixed. Copy the whole checkpoint again")  # fmt: skip
+        raise GPT2Error(
+            f"{index} names {expected} tensors, its shards hold {len(tensors) + len(skipped)}: "
+            "files of two checkpoints are mixed. Copy the whole checkpoint again"
+        )

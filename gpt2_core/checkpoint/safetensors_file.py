@@ -54,8 +54,10 @@ def _read_header(file: TensorFile) -> tuple[dict, int]:
     file.file.seek(0)
     length = int.from_bytes(file.file.read(8), "little")
     if file.size < 8 or length > min(file.size - 8, _MAX_HEADER):
-        raise GPT2Error(f"{file.path} is truncated or no safetensors file: it has {file.size} bytes, its header "
-                        f"claims {length}. Copy it again from where it came from")  # fmt: skip
+        raise GPT2Error(
+            f"{file.path} is truncated or no safetensors file: it has {file.size} bytes, its header "
+            f"claims {length}. Copy it again from where it came from"
+        )
     try:
         header = json.loads(file.file.read(length), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
@@ -84,8 +86,10 @@ def _entry(file: TensorFile, name: str, entry: object, start: int) -> Tensor:
     if end - begin != math.prod(shape) * STORAGE[_DTYPES[code]].itemsize:
         raise GPT2Error(f"{file.path} is damaged: {name!r} of shape {shape} ({code}) does not fill bytes {begin}-{end}")
     if start + end > file.size:
-        raise GPT2Error(f"{file.path} is truncated: {name!r} ends at byte {start + end} of {file.size}. "
-                        "Copy it again from where it came from")  # fmt: skip
+        raise GPT2Error(
+            f"{file.path} is truncated: {name!r} ends at byte {start + end} of {file.size}. "
+            "Copy it again from where it came from"
+        )
     return file.tensor(_DTYPES[code], shape, start + begin)
 
 
@@ -95,7 +99,9 @@ def _check_extents(file: TensorFile, header: Mapping, start: int) -> None:
     position = 0
     for begin, end, name in extents:
         if begin != position:
-            raise GPT2Error(f"{file.path} is damaged: {name!r} begins at byte {begin}, the one before ends at {position}")
+            raise GPT2Error(
+                f"{file.path} is damaged: {name!r} begins at byte {begin}, the one before ends at {position}"
+            )
         position = end
     if start + position != file.size:
         raise GPT2Error(f"{file.path} is damaged: {file.size - start - position} bytes follow the last tensor")

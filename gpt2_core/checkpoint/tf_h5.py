@@ -46,9 +46,10 @@ def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
         layers.setdefault(found.name.split("/")[1], {})[found.name] = found.tensor
     if "score" in layers:  # TF's classifier lists it first
         layers = {"score": layers.pop("score"), **layers}
-    groups: dict[str, dict] = {"": {"layer_names": list(layers), "backend": "tensorflow",
-                                    "keras_version": _KERAS_VERSION},
-                               "top_level_model_weights": {"weight_names": np.zeros(0)}}  # fmt: skip
+    groups: dict[str, dict] = {
+        "": {"layer_names": list(layers), "backend": "tensorflow", "keras_version": _KERAS_VERSION},
+        "top_level_model_weights": {"weight_names": np.zeros(0)},
+    }
     datasets = {}
     for layer, weights in layers.items():
         groups[layer] = {"weight_names": list(weights)}
@@ -60,8 +61,12 @@ def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
 
 def _check_place(name: str, tensor: Tensor) -> None:
     if name == "lm_head.weight":
-        raise GPT2Error("tf_model.h5 has no place for lm_head.weight: TensorFlow's GPT-2 always ties it to wte. "
-                        'Save this model with format="safetensors"')  # fmt: skip
+        raise GPT2Error(
+            "tf_model.h5 has no place for lm_head.weight: TensorFlow's GPT-2 always ties it to wte. "
+            'Save this model with format="safetensors"'
+        )
     if tensor.dtype == "bfloat16":
-        raise GPT2Error(f"tf_model.h5 has no bfloat16, and {name} is: convert the model to float32 (which is exact), "
-                        'or save it with format="safetensors"')  # fmt: skip
+        raise GPT2Error(
+            f"tf_model.h5 has no bfloat16, and {name} is: convert the model to float32 (which is exact), "
+            'or save it with format="safetensors"'
+        )

@@ -20,8 +20,15 @@ from .tf_h5 import write_tf_h5
 FORMATS = {"safetensors": SAFETENSORS_FILE, "tf-h5": TF_H5_FILE}
 
 
-def save(folder: str | Path, config: GPT2Config, tensors: Mapping[str, Tensor], head: str, *,
-         format: str = "safetensors", max_shard_size: int | str = "5GB") -> None:  # fmt: skip
+def save(
+    folder: str | Path,
+    config: GPT2Config,
+    tensors: Mapping[str, Tensor],
+    head: str,
+    *,
+    format: str = "safetensors",
+    max_shard_size: int | str = "5GB",
+) -> None:
     """Writes config.json and the weights, all or nothing; shards of the same format that were there before go.
 
     `tensors` maps the names of the weight table to values, which are read once, in order.

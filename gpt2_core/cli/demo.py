@@ -74,10 +74,9 @@ def _round_trip(folder: Path) -> bool:
 def _equal_weights(folder: Path) -> tuple[str, int, int]:
     """Returns the format, the number of tensors and how many hold the packaged model's bits."""
     with checkpoint.open(SHAKESPEARE) as original, checkpoint.open(folder) as other:
-        names = {*original, *other}
-        equal = [name for name in names if name in original and name in other
-                 and original.tensors[name].bits("float32").tobytes() == other.tensors[name].bits().tobytes()]  # fmt: skip
-        return other.format, len(names), len(equal)
+        ours = {name: tensor.bits("float32").tobytes() for name, tensor in original.tensors.items()}
+        equal = [name for name, tensor in other.tensors.items() if tensor.bits().tobytes() == ours.get(name)]
+        return other.format, len({*original, *other}), len(equal)
 
 
 def _numbers() -> dict:

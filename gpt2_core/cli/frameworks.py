@@ -83,5 +83,10 @@ def require_both() -> None:
         except GPT2Error as error:
             missing.append((name, error))
     if missing:
-        raise missing[0][1] if len(missing) == 1 else GPT2Error(
-            'this compares PyTorch with Keras, and neither is installed: pip install "gpt2-duo[torch,tf]"')  # fmt: skip
+        raise (
+            missing[0][1]
+            if len(missing) == 1
+            else GPT2Error(
+                'this compares PyTorch with Keras, and neither is installed: pip install "gpt2-duo[torch,tf]"'
+            )
+        )

@@ -29,9 +29,17 @@ def run(options) -> int:
     """Prints the prompt with its continuation."""
     tokenizer = GPT2Tokenizer.from_pretrained(options.model)
     model = FRAMEWORKS[options.framework].lm_head().from_pretrained(options.model, dtype=options.dtype)
-    text, ids = continuation(model, tokenizer, options.prompt, seed=options.seed, do_sample=options.do_sample,
-                             max_new_tokens=options.max_new_tokens, temperature=options.temperature,
-                             top_k=options.top_k, top_p=options.top_p)  # fmt: skip
+    text, ids = continuation(
+        model,
+        tokenizer,
+        options.prompt,
+        seed=options.seed,
+        do_sample=options.do_sample,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+    )
     print(json.dumps({"text": text, "ids": ids}) if options.json else text)
     return 0
 

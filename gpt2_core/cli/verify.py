@@ -18,7 +18,9 @@ def add_to(commands) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser("verify", help="compare both frameworks, or two checkpoints", description=__doc__)
     parser.add_argument("a", metavar="A", help="a checkpoint folder or file, or 'shakespeare'")
-    parser.add_argument("b", metavar="B", nargs="?", help="compare A's weights with B's, bit for bit, without a framework")
+    parser.add_argument(
+        "b", metavar="B", nargs="?", help="compare A's weights with B's, bit for bit, without a framework"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the inputs; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -82,8 +84,10 @@ def _run_weights(options) -> int:
     else:
         print(f"{total - len(unequal)} of {total} tensors are equal bit for bit")
         if unequal:
-            print_table([(d.name, d.shape, f"{d.absolute:.2e}", d.note) for d in unequal],
-                        ("tensor", "shape", "largest difference", ""))  # fmt: skip
+            print_table(
+                [(d.name, d.shape, f"{d.absolute:.2e}", d.note) for d in unequal],
+                ("tensor", "shape", "largest difference", ""),
+            )
     return 1 if unequal else 0
 
 
@@ -91,14 +95,11 @@ def unequal_weights(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> list[
     """Returns a Difference for every tensor that is not the same number for number, one in memory at a time."""
     unequal = []
     for name in dict.fromkeys([*a, *b]):
-        ours, theirs = (source[name] if name in source else None for source in (a, b))
-        if ours is None or theirs is None or not np.array_equal(ours, theirs, equal_nan=True):
-            one = lambda array: {} if array is None else {name: array}  # noqa: E731, B023
-            unequal += parity.compare(one(ours), one(theirs))
+        ours, theirs = ({name: source[name]} if name in source else {} for source in (a, b))
+        if not (ours and theirs and np.array_equal(ours[name], theirs[name], equal_nan=True)):
+            unequal += parity.compare(ours, theirs)
     return unequal
 
 
 def _as_json(d: parity.Difference) -> dict:
     return {"name": d.name, "shape": list(d.shape), "absolute": d.absolute, "relative": d.relative, "note": d.note}
-
-

@@ -4,6 +4,7 @@ Source: the GPT-2 paper, section 2.2, and the file formats that OpenAI released 
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 
 import regex
@@ -47,7 +48,7 @@ def merge(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
     """
     parts = list(word)
     while len(parts) > 1:
-        first, second = min(zip(parts, parts[1:], strict=False), key=lambda pair: ranks.get(pair, len(ranks)))
+        first, second = min(itertools.pairwise(parts), key=lambda pair: ranks.get(pair, len(ranks)))
         if (first, second) not in ranks:
             break
         joined = []

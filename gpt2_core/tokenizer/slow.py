@@ -25,8 +25,7 @@ from .vocabulary import (
 
 END_OF_TEXT = "<|endoftext|>"
 CONFIG_FILE = "tokenizer_config.json"
-SAVED_SETTINGS = ("unk_token", "bos_token", "eos_token", "pad_token", "errors",
-                  "add_prefix_space", "add_bos_token")  # fmt: skip
+SAVED_SETTINGS = ("unk_token", "bos_token", "eos_token", "pad_token", "errors", "add_prefix_space", "add_bos_token")
 _WORDS_KEPT = 2**16  # pre-tokens whose merges are remembered
 
 
@@ -40,10 +39,18 @@ class GPT2Tokenizer:
     'hello world'
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, unk_token: str | None = END_OF_TEXT,
-                 bos_token: str | None = END_OF_TEXT, eos_token: str | None = END_OF_TEXT,
-                 pad_token: str | None = None, errors: str = "replace",
-                 add_prefix_space: bool = False, add_bos_token: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        unk_token: str | None = END_OF_TEXT,
+        bos_token: str | None = END_OF_TEXT,
+        eos_token: str | None = END_OF_TEXT,
+        pad_token: str | None = None,
+        errors: str = "replace",
+        add_prefix_space: bool = False,
+        add_bos_token: bool = False,
+    ):
         self.vocabulary = vocabulary
         self.unk_token, self.bos_token, self.eos_token, self.pad_token = unk_token, bos_token, eos_token, pad_token
         self.errors = errors

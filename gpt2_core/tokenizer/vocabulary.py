@@ -27,15 +27,19 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
     folder = Path(folder)
     for name in (VOCAB_FILE, MERGES_FILE):
         if not (folder / name).is_file():
-            raise GPT2Error(f"{folder} holds no {name}: a tokenizer needs {VOCAB_FILE} and {MERGES_FILE}, "
-                            'or take GPT-2\'s own with GPT2Tokenizer.from_pretrained("gpt2")')  # fmt: skip
+            raise GPT2Error(
+                f"{folder} holds no {name}: a tokenizer needs {VOCAB_FILE} and {MERGES_FILE}, "
+                'or take GPT-2\'s own with GPT2Tokenizer.from_pretrained("gpt2")'
+            )
     ids = _read_ids(folder / VOCAB_FILE)
     merges = _read_merges(folder / MERGES_FILE)
     for first, second in merges:
         for token in (first, second, first + second):
             if token not in ids:
-                raise GPT2Error(f"{folder / MERGES_FILE}: the merge {first!r} {second!r} needs {token!r}, which "
-                                f"{VOCAB_FILE} lacks: the two files do not belong together")  # fmt: skip
+                raise GPT2Error(
+                    f"{folder / MERGES_FILE}: the merge {first!r} {second!r} needs {token!r}, which "
+                    f"{VOCAB_FILE} lacks: the two files do not belong together"
+                )
     return Vocabulary(ids, merges)
 
 

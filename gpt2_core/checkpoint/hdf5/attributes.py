@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .source import Fields, Source
 from .messages import Datatype, extent, read_dataspace, read_datatype
+from .source import Fields, Source
 
 
 class AttributeReader:

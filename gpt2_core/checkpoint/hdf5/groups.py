@@ -6,9 +6,9 @@ link messages: up to eight in the object header, more of them in a heap under a 
 
 from collections.abc import Iterator
 
-from .source import UNDEFINED, Fields, Source
 from .dense import FractalHeap, name_records
 from .messages import LINK, LINK_INFO, SYMBOL_TABLE, Message
+from .source import UNDEFINED, Fields, Source
 
 LONGEST_NAME = 1024  # bytes; HDF5 itself has no limit
 _MAX_DEPTH = 16  # of a B-tree; 32 children a node would be 2**80 links
@@ -108,8 +108,9 @@ def _link(fields: Fields, what: str) -> tuple[int, bytes, int]:
 
 def _refuse_link(source: Source, kind: str, name: bytes, what: str) -> Exception:
     shown = name.decode("utf-8", "replace")
-    return source.refused(f"has {kind} named {shown!r} in {what}; links are not followed: save the file "
-                          "again with the tensors themselves")  # fmt: skip
+    return source.refused(
+        f"has {kind} named {shown!r} in {what}; links are not followed: save the file again with the tensors themselves"
+    )
 
 
 def _dense_links(fields: Fields, what: str) -> Iterator[tuple[int, bytes, int]]:

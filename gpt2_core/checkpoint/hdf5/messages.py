@@ -11,8 +11,19 @@ from .source import Fields, Source
 DATASPACE, LINK_INFO, DATATYPE, FILL, LINK, EXTERNAL_FILES, LAYOUT, FILTERS = 1, 2, 3, 5, 6, 7, 8, 0xB
 ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0xC, 0x10, 0x11, 0x15
 _NEWEST = 0x17
-_USED = {DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL_FILES, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION,
-         SYMBOL_TABLE, ATTRIBUTE_INFO}  # fmt: skip
+_USED = {
+    DATASPACE,
+    LINK_INFO,
+    DATATYPE,
+    LINK,
+    EXTERNAL_FILES,
+    LAYOUT,
+    FILTERS,
+    ATTRIBUTE,
+    CONTINUATION,
+    SYMBOL_TABLE,
+    ATTRIBUTE_INFO,
+}
 _SHARED = 0x02  # message flag: the message stands elsewhere
 _MUST_KNOW = 0x80  # message flag: who does not know the type must not open the object
 
@@ -91,8 +102,9 @@ def _messages(chunk: Fields, kind_size: int, skip: int) -> list[Message]:
         source.spend(64)
         if kind in _USED:
             if flags & _SHARED:
-                raise source.refused(f"shares a part of {chunk.what} with other objects (message type "
-                                     f"{kind}), which is not read here")  # fmt: skip
+                raise source.refused(
+                    f"shares a part of {chunk.what} with other objects (message type {kind}), which is not read here"
+                )
             messages.append(Message(kind, body))
         elif kind > _NEWEST and flags & _MUST_KNOW:
             raise source.refused(f"needs a newer reader: {chunk.what} has a message of type {kind}")
@@ -142,8 +154,10 @@ def read_datatype(fields: Fields) -> Datatype:
     else:
         dtype = None
     if dtype is None:
-        raise source.refused(f"has {fields.what} of a type that is not read here (HDF5 class {kind}, {size} "
-                             "bytes); known are integers, bool, float16/32/64, strings, opaque")  # fmt: skip
+        raise source.refused(
+            f"has {fields.what} of a type that is not read here (HDF5 class {kind}, {size} "
+            "bytes); known are integers, bool, float16/32/64, strings, opaque"
+        )
     return Datatype(size, dtype)
 
 
@@ -179,8 +193,10 @@ def read_layout(fields: Fields, path: str) -> tuple[int, int | None]:
     fields.take(5 if version < 3 else 0)
     if kind not in (0, 1):
         way = {2: "in chunks (compressed or resizable)", 3: "as a view of other datasets"}.get(kind, "oddly")
-        raise fields.source.refused(f"has dataset {path!r} stored {way}, which is not read here: save it "
-                                    "again plainly, or run `h5repack -f NONE -l CONTI` on it")  # fmt: skip
+        raise fields.source.refused(
+            f"has dataset {path!r} stored {way}, which is not read here: save it "
+            "again plainly, or run `h5repack -f NONE -l CONTI` on it"
+        )
     if kind == 1:  # contiguous
         return fields.uint(8), fields.uint(8) if version >= 3 else None
     fields.take(4 * rank)  # compact: the values stand in the message itself

@@ -10,7 +10,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from .attributes import AttributeReader
-from .source import UNDEFINED, Fields, Source
 from .groups import members
 from .messages import (
     ATTRIBUTE,
@@ -29,6 +28,7 @@ from .messages import (
     read_header,
     read_layout,
 )
+from .source import UNDEFINED, Fields, Source
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_DEPTH = 64  # of groups in groups; Keras' own files need about ten
@@ -97,8 +97,10 @@ class Hdf5File:
                 fields.version(0)
                 fields.take(2 * (fields.uint(1) & 1))  # the next creation order
                 if fields.uint(8) != UNDEFINED:
-                    raise self._source.refused(f"has more than eight attributes at {what}, or long ones: "
-                                               "they stand in a heap, which is not read here")  # fmt: skip
+                    raise self._source.refused(
+                        f"has more than eight attributes at {what}, or long ones: "
+                        "they stand in a heap, which is not read here"
+                    )
             elif kind == ATTRIBUTE:
                 name, value = self._attributes.read(fields)
                 if name in attributes:
@@ -128,8 +130,9 @@ class Hdf5File:
         elif offset == UNDEFINED:
             raise source.refused(f"has {what} whose values were never written: save the model again")
         elif stored not in (size, None) or offset + size > source.end:
-            raise source.damaged(f"{what} of shape {shape} takes {size} bytes; {stored} are stored, at byte "
-                                 f"{offset} of {source.end}")  # fmt: skip
+            raise source.damaged(
+                f"{what} of shape {shape} takes {size} bytes; {stored} are stored, at byte {offset} of {source.end}"
+            )
         return Dataset(shape, dtype, offset, self._read_attributes(messages, what))
 
     def _check_overlaps(self) -> None:
@@ -180,6 +183,7 @@ def _check_end(source: Source, base: int, end: int) -> None:
     if base != 0:
         raise source.refused(f"has its data at byte {base}, behind a user block, which is not read here")
     if end > source.end:
-        raise source.refused(f"is truncated: it was written with {end} bytes and has {source.end}. Copy it "
-                             "again from where it came from")  # fmt: skip
+        raise source.refused(
+            f"is truncated: it was written with {end} bytes and has {source.end}. Copy it again from where it came from"
+        )
     source.end = end

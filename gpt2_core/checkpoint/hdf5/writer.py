@@ -12,10 +12,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from ...errors import GPT2Error
-from .source import UNDEFINED
-from .reader import SIGNATURE
 from .groups import LONGEST_NAME
 from .messages import ATTRIBUTE, DATASPACE, DATATYPE, FILL, IEEE, LAYOUT, SYMBOL_TABLE
+from .reader import SIGNATURE
+from .source import UNDEFINED
 
 Declared = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type, how to get the values
 
@@ -218,8 +218,10 @@ def _attribute(path: str, name: str, value: object) -> bytes:
     head = struct.pack("<BxHHH", 1, len(encoded), len(datatype), len(dataspace))
     body = head + _padded(encoded) + _padded(datatype) + _padded(dataspace) + data
     if len(body) > _LARGEST_MESSAGE:
-        raise GPT2Error(f"{what} takes {len(body)} bytes, and HDF5 allows {_LARGEST_MESSAGE}: split it into "
-                        f"{name}0, {name}1 and so on, as Keras does")  # fmt: skip
+        raise GPT2Error(
+            f"{what} takes {len(body)} bytes, and HDF5 allows {_LARGEST_MESSAGE}: split it into "
+            f"{name}0, {name}1 and so on, as Keras does"
+        )
     return _message(ATTRIBUTE, body)
 
 

@@ -1,0 +1,65 @@
+"""The documentation says what is so: its code runs, its table is the code's, its links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2_core.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "gpt2_core" / "assets" / "shakespeare" / "README.md",
+]
+
+
+def blocks(page, language):
+    """Returns the code blocks of one language, in order, with their line numbers."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (text.count("\n", 0, match.start()) + 2, match[1])
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def test_the_quickstart_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "quickstart.md"
+    found = blocks(page, "python")
+    assert len(found) >= 8
+    names = {}
+    for line, code in found:
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+    printed = capsys.readouterr().out
+    assert "ROMEO" in printed and "('loss', 'logits', 'past_key_values', 'attentions')" in printed
+    assert "(4, 10, 300)" in printed
+    for _, script in blocks(page, "sh"):
+        for command in script.splitlines():
+            program, *arguments = shlex.split(command)
+            assert program == "gpt2" and main(arguments) == 0, command
+
+
+def test_the_table_of_weights_is_the_code_s():
+    done = subprocess.run([sys.executable, "docs/make_weights.py"], capture_output=True, cwd=ROOT, check=True)
+    assert done.stdout.decode() == (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_every_design_difference_has_a_test():
+    """The rows of parity.md name a test each, and it exists."""
+    text = (ROOT / "docs" / "parity.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    defined = set(
+        re.findall(r"def (test_\w+)", "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").glob("*.py")))
+    )
+    assert len(named) > 10 and named <= defined, named - defined
