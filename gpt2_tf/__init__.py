@@ -1,13 +1,17 @@
 """GPT-2 in Keras 3; its twin is gpt2_torch."""
 
 try:
-    import keras  # noqa: F401
+    import keras
 except ModuleNotFoundError as error:
     if error.name not in ("keras", "tensorflow"):
         raise
     from gpt2_core.errors import missing_framework
 
     raise missing_framework("gpt2_tf", "Keras 3 and TensorFlow", "tf") from None
+if not hasattr(keras, "ops"):
+    from gpt2_core.errors import missing_framework
+
+    raise missing_framework("gpt2_tf", f"Keras 3 (this is {keras.__version__})", "tf")
 
 from gpt2_core.config import GPT2Config
 from gpt2_core.tokenizer import GPT2Tokenizer

@@ -91,7 +91,7 @@ def test_a_tree_loads_the_other_s_files_where_the_other_is_not_installed(tmp_pat
 )
 def test_a_missing_framework_says_the_pip_command(package, missing, command):
     code = without(*missing) + f"try:\n    import {package}\nexcept ImportError as error:\n    print(error)"
-    assert f"which is not installed: {command}" in python(code)
+    assert f"not installed here: {command}" in python(code)
     arguments = ["generate", "shakespeare", "--framework", package.removeprefix("gpt2_")]
     cli = without(*missing) + f"from gpt2_core.cli import main; import sys; sys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", cli], capture_output=True, text=True, cwd=ROOT, check=False)
