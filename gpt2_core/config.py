@@ -164,7 +164,8 @@ class GPT2Config:
             raise GPT2Error(f"model_type is {values['model_type']!r}, not 'gpt2': this is another kind of model")
         if "n_vocab" in values:
             values = {_OPENAI_FIELDS.get(key, key): value for key, value in values.items()}
-        known, extra = {}, {}
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         for key, value in values.items():
             if key in ALIASES or key in _DERIVED:
                 continue
@@ -235,7 +236,7 @@ _DERIVED = ("model_type", "label2id")
 
 def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the constructor's arguments with aliases renamed; raises on unknown or contradicting ones."""
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in values.items():
         field = ALIASES.get(key, key)
         if field not in _FIELDS and field != "extra":

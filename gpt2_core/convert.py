@@ -40,7 +40,7 @@ def convert(
         if present and not force:
             raise GPT2Error(f"{target} holds {', '.join(present)} already: use --force (force=True) to replace it")
         tensors = found.tensors if dtype is None else _converted(found.tensors, checkpoint.dtype_name(dtype))
-        checkpoint.save(target, source.config, tensors, head, format=to, max_shard_size=max_shard_size)
+        checkpoint.save(target, source.require_config(), tensors, head, format=to, max_shard_size=max_shard_size)
         return Report(source.format, target, head, len(source), source.skipped)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,8 +71,8 @@ def plan(
     config: GPT2Config,
     generation_config: GenerationConfig | None,
     overrides: dict,
-    input_ids: object,
-    attention_mask: object,
+    input_ids: Any,
+    attention_mask: Any,
     seed: int | Sequence[int] | None,
 ) -> GenerationPlan:
     """Returns the plan of one `generate` call; contradictory settings raise here, before any work."""
@@ -137,7 +137,7 @@ def _new_tokens(settings: GenerationConfig, prompt: int, n_positions: int) -> in
 
 
 def _prompts(
-    config: GPT2Config, input_ids: object, attention_mask: object, bos: int | None, pad: int
+    config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | None, pad: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (ids, mask), both (B, T): every row's kept tokens moved to its right end, where text goes on."""
     rows = _rows(input_ids, attention_mask, bos)
@@ -158,7 +158,7 @@ def _prompts(
     return ids, mask
 
 
-def _rows(input_ids: object, attention_mask: object, bos: int | None) -> list[list[int]]:
+def _rows(input_ids: Any, attention_mask: Any, bos: int | None) -> list[list[int]]:
     if input_ids is None:
         rows: list = [[]]
     elif isinstance(input_ids, Sequence) and (not input_ids or isinstance(input_ids[0], int | np.integer)):

@@ -26,14 +26,15 @@ def check_shapes(
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise GPT2Error("give either input_ids or inputs_embeds, one of them and not both")
-    given, name = (input_ids, "input_ids") if inputs_embeds is None else (inputs_embeds[:-1], "inputs_embeds")
-    if len(given) != 2:
-        expected = "(B, T)" if inputs_embeds is None else "(B, T, C)"
-        shape = tuple(input_ids if inputs_embeds is None else inputs_embeds)
+    name, given, expected = "input_ids", input_ids, "(B, T)"
+    if given is None:
+        name, given, expected = "inputs_embeds", inputs_embeds or (), "(B, T, C)"
+    if len(given) != expected.count(",") + 1:
+        shape = tuple(given)
         raise GPT2Error(f"{name} has shape {shape}, it must be {expected}: put a single sequence into a batch of 1")
-    if inputs_embeds is not None and not _same(inputs_embeds[-1], config.n_embd):
-        raise GPT2Error(f"inputs_embeds has width {inputs_embeds[-1]}, the model n_embd={config.n_embd}")
-    batch, new = given
+    batch, new = given[:2]
+    if inputs_embeds is not None and not _same(inputs_embeds[2], config.n_embd):
+        raise GPT2Error(f"inputs_embeds has width {inputs_embeds[2]}, the model n_embd={config.n_embd}")
     if new == 0:
         raise GPT2Error(f"{name} holds no tokens: give at least one (bos_token_id starts a text from nothing)")
     past = _past_length(config, past_key_values, batch)

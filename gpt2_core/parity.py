@@ -65,11 +65,10 @@ def _difference(name: str, ours: object, theirs: object) -> Difference:
 
 def flatten(output: object, prefix: str = "") -> dict[str, object]:
     """Returns name -> array of a nested output: hidden_states.0, past_key_values.1.0, …"""
-    fields = getattr(output, "_fields", None)
-    if fields is None and not isinstance(output, Sequence):
+    if not isinstance(output, Sequence):
         return {prefix: output}
     parts: dict[str, object] = {}
-    for key, value in zip(fields or range(len(output)), output, strict=True):
+    for key, value in zip(getattr(output, "_fields", range(len(output))), output, strict=True):
         parts |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return parts
 

@@ -43,9 +43,8 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
     own type. A checkpoint that lacks a trunk weight, holds one too many or one of another shape raises; a head
     that it does not have is new, with a warning.
     """
-    if source.config is None:
-        raise GPT2Error(f"{source.path} has no config.json beside it: copy the model's config into that folder")
-    specs = weight_specs(source.config, head)
+    config = source.require_config()
+    specs = weight_specs(config, head)
     missing = [name for name in specs if published_name(name) not in source.tensors]
     lost = [name for name in missing if not _of_head(name)]
     wanted = {published_name(name) for name in specs}
@@ -86,7 +85,7 @@ def _of_head(name: str) -> bool:
 
 
 def _contradiction(source: Checkpoint, lost: list[str], extra: list[str]) -> str:
-    parts = [f"{source.path} does not fit its config (n_layer={source.config.n_layer})"]
+    parts = [f"{source.path} does not fit its config (n_layer={source.require_config().n_layer})"]
     for kind, names in (("it lacks", lost), ("it holds, beyond the config,", extra)):
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -98,7 +97,7 @@ def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
     for name, spec in specs.items():
         tensor = source.tensors.get(published_name(name))
         if tensor is not None and tensor.shape != spec.shape:
-            c = source.config
+            c = source.require_config()
             raise GPT2Error(
                 f"{source.path}: {published_name(name)} has shape {tensor.shape}, its config asks for {spec.shape} "
                 f"(vocab_size={c.vocab_size}, n_positions={c.n_positions}, n_embd={c.n_embd}, n_inner={c.n_inner}, "
@@ -108,7 +107,7 @@ def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
 
 def _check_tied(source: Checkpoint) -> None:
     """A file may repeat a tied lm_head; one that differs from wte was not tied, and dropping it would lose it."""
-    if source.config.tie_word_embeddings and "lm_head.weight" in source.tensors:
+    if source.require_config().tie_word_embeddings and "lm_head.weight" in source.tensors:
         head, wte = source.tensors["lm_head.weight"], source.tensors["wte.weight"]
         if head.shape != wte.shape or not np.array_equal(head.bits(), wte.bits()):
             raise GPT2Error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,12 @@ class Checkpoint(Mapping[str, np.ndarray]):
         self.path, self.config, self.format = path, config, form
         self.tensors, self.skipped = tensors, skipped
         self._files = files
+
+    def require_config(self) -> GPT2Config:
+        """Returns the config; raises where none lies beside the file."""
+        if self.config is None:
+            raise GPT2Error(f"{self.path} has no config.json beside it: copy the model's config into that folder")
+        return self.config
 
     @property
     def files(self) -> list[Path]:
@@ -119,7 +126,7 @@ def _reader(name: str, file: Path) -> tuple[str, Callable[[TensorFile], dict[str
     raise GPT2Error(f"{file} is no checkpoint that this reads: give a .safetensors or .h5 file, or its folder")
 
 
-def _config_beside(file: Path, overrides: Mapping[str, object]) -> GPT2Config | None:
+def _config_beside(file: Path, overrides: Mapping[str, Any]) -> GPT2Config | None:
     if any((file.parent / name).is_file() for name in (CONFIG_FILE, HPARAMS_FILE)):
         return GPT2Config.from_pretrained(file.parent, **overrides)
     return GPT2Config(**overrides) if overrides else None

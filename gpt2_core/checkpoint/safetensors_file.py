@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import GPT2Error
 from .tensor import STORAGE, Tensor, TensorFile
@@ -47,7 +48,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
             bits = tensor.bits().astype(STORAGE[tensor.dtype], order="C", copy=False)
             if bits.shape != tensor.shape:
                 raise GPT2Error(f"{name} was announced with shape {tensor.shape} and has {bits.shape}")
-            file.write(memoryview(bits.reshape(-1)).cast("B") if bits.size else b"")
+            file.write(bits.reshape(-1).view("u1").data if bits.size else b"")
 
 
 def _read_header(file: TensorFile) -> tuple[dict, int]:
@@ -74,7 +75,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict:
     return result
 
 
-def _entry(file: TensorFile, name: str, entry: object, start: int) -> Tensor:
+def _entry(file: TensorFile, name: str, entry: Any, start: int) -> Tensor:
     try:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):

@@ -7,15 +7,15 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import GPT2Error
 
 # name -> how numpy holds the stored bits; numpy has no bfloat16, so its bits travel as uint16
-STORAGE = {
+STORAGE: dict[str, np.dtype] = {
     "float64": np.dtype("<f8"), "float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2"),
     "int64": np.dtype("<i8"), "int32": np.dtype("<i4"), "int16": np.dtype("<i2"), "int8": np.dtype("i1"),
     "uint64": np.dtype("<u8"), "uint32": np.dtype("<u4"), "uint16": np.dtype("<u2"), "uint8": np.dtype("u1"),
@@ -67,7 +67,7 @@ class TensorFile:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.name = self.path.name
-        self.file: BinaryIO = open(path, "rb")  # noqa: SIM115 - stays open as long as the checkpoint
+        self.file: BufferedReader = open(path, "rb")  # noqa: SIM115 - stays open as long as the checkpoint
         self.size = os.fstat(self.file.fileno()).st_size
         self._lock = threading.Lock()
 
@@ -80,7 +80,7 @@ class TensorFile:
         with self._lock:
             self.file.seek(offset)
             # a view of no items has no buffer to read into
-            count = self.file.readinto(memoryview(values.reshape(-1).view(np.uint8))) if values.size else 0
+            count = self.file.readinto(values.reshape(-1).view(np.uint8).data) if values.size else 0
         if count != values.nbytes:
             raise GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
         return values.astype(stored.newbyteorder("="), copy=False)

@@ -45,7 +45,7 @@ def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Differ
     """Returns the worst Difference of each output field between the two frameworks."""
     with checkpoint.open(source) as opened:
         checkpoint.match(opened, "lm_head", dtype)  # says what is wrong before a framework is asked
-        inputs = example_inputs(opened.config, seed)
+        inputs = example_inputs(opened.require_config(), seed)
     keras, torch = (outputs(name, source, dtype, inputs) for name in ("tf", "torch"))
     return parity.worst_by_field(parity.compare(keras, torch))
 

@@ -104,17 +104,17 @@ class GPT2Tokenizer:
     @property
     def bos_token_id(self) -> int | None:
         """Id of bos_token."""
-        return self.vocabulary.ids.get(self.bos_token)
+        return self._id(self.bos_token)
 
     @property
     def eos_token_id(self) -> int | None:
         """Id of eos_token."""
-        return self.vocabulary.ids.get(self.eos_token)
+        return self._id(self.eos_token)
 
     @property
     def pad_token_id(self) -> int | None:
         """Id of pad_token, None where none is set."""
-        return self.vocabulary.ids.get(self.pad_token)
+        return self._id(self.pad_token)
 
     def tokenize(self, text: str) -> list[str]:
         """Returns the tokens of a text; special tokens in it are kept whole."""
@@ -134,7 +134,11 @@ class GPT2Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text; bos_token first if the tokenizer was made with add_bos_token."""
         ids = self.convert_tokens_to_ids(self.tokenize(text))
-        return [self.bos_token_id, *ids] if self.add_bos_token else ids
+        if not self.add_bos_token:
+            return ids
+        if self.bos_token_id is None:
+            raise GPT2Error(f"add_bos_token is set, and bos_token={self.bos_token!r} is not in the vocabulary")
+        return [self.bos_token_id, *ids]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Returns the text of ids; bytes that are no UTF-8 are treated as the tokenizer's `errors` says."""
@@ -145,12 +149,13 @@ class GPT2Tokenizer:
 
     def convert_tokens_to_ids(self, tokens: Sequence[str]) -> list[int]:
         """Returns the ids of tokens; a token outside the vocabulary becomes unk_token's."""
-        ids = self.vocabulary.ids
-        unknown = ids.get(self.unk_token)
-        result = [ids.get(token, unknown) for token in tokens]
-        if None in result:
-            token = tokens[result.index(None)]
-            raise GPT2Error(f"{token!r} is not in the vocabulary, and no unk_token stands for it")
+        ids, unknown = self.vocabulary.ids, self._id(self.unk_token)
+        result = []
+        for token in tokens:
+            found = ids.get(token, unknown)
+            if found is None:
+                raise GPT2Error(f"{token!r} is not in the vocabulary, and no unk_token stands for it")
+            result.append(found)
         return result
 
     def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
@@ -166,6 +171,9 @@ class GPT2Tokenizer:
         special = self._special
         parts = (token.encode() if token in special else byte_level.to_bytes(token) for token in tokens)
         return b"".join(parts).decode("utf-8", self.errors)
+
+    def _id(self, token: str | None) -> int | None:
+        return None if token is None else self.vocabulary.ids.get(token)
 
     @property
     def _special(self) -> tuple[str, ...]:
