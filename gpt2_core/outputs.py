@@ -45,7 +45,7 @@ class ModelOutput(tuple):
 
     def keys(self) -> tuple[str, ...]:
         """Returns the names of the present fields."""
-        return self._fields  # type: ignore[attr-defined] - the named tuples of _with_fields have it
+        return self._fields  # type: ignore[attr-defined]  # the named tuples of _with_fields have it
 
     def values(self) -> tuple:
         """Returns the present fields."""
@@ -63,7 +63,7 @@ class ModelOutput(tuple):
 @functools.cache
 def _with_fields(cls: type[ModelOutput], present: tuple[str, ...]) -> type:
     """Returns the named tuple type of one set of present fields; the same set gives the same type."""
-    fields = namedtuple(cls.__name__, present)  # type: ignore[misc] - it wants a literal name
+    fields = namedtuple(cls.__name__, present)  # type: ignore[misc]  # it wants a literal name
     absent = dict.fromkeys(name for name in cls.names if name not in present)
     body = {"__slots__": (), "__new__": fields.__new__, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return type(cls.__name__, (cls, fields), {**absent, **body, "declared": cls})
