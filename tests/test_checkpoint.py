@@ -247,6 +247,15 @@ class TestBadInput:
         index.write_text("{}")
         self.load_fails(tmp_path / "a", "is no shard index")
 
+    def test_a_save_that_another_file_would_hide(self, framework, tmp_path):
+        model = framework.create("lm_head", CONFIG)
+        model.save_pretrained(tmp_path)
+        words = message_of(model.save_pretrained, tmp_path, format="tf-h5")
+        assert "holds model.safetensors, which would be read in place of the new tf_model.h5" in words
+        (tmp_path / "model.safetensors").unlink()
+        model.save_pretrained(tmp_path, format="tf-h5")
+        model.save_pretrained(tmp_path)  # this one is read first
+
     def test_a_dtype_that_is_none(self):
         self.load_fails(LM, "dtype='float8'", dtype="float8")
         self.load_fails(LM, "dtype='int32'", dtype="int32")

@@ -11,7 +11,7 @@ from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
 from ..weights import HEADS
 from .match import ARCHITECTURES
-from .reader import INDEX, SAFETENSORS_FILE, TF_H5_FILE
+from .reader import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split
 from .tensor import Tensor
@@ -36,6 +36,7 @@ def save(
     if format not in FORMATS:
         raise GPT2Error(f"format={format!r}: it must be one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
     file_name = FORMATS[format]
+    _check_not_hidden(Path(folder), file_name)
     write = functools.partial(_WRITERS[format], head=head)
     with Replacement(folder) as new:
         files = {file_name: tensors} if format == "tf-h5" else split(tensors, file_name, max_shard_size)
@@ -48,6 +49,16 @@ def save(
         for old in Path(folder).iterdir():
             if old.name in (file_name, file_name + INDEX) or is_shard(old.name, file_name):
                 new.remove(old.name)
+
+
+def _check_not_hidden(folder: Path, file_name: str) -> None:
+    """Raises where a checkpoint of another format would be read in place of the one to be saved."""
+    for name in KNOWN_FILES[: KNOWN_FILES.index(file_name)]:
+        if (folder / name).is_file() and name != file_name + INDEX:
+            raise GPT2Error(
+                f"{folder} holds {name}, which would be read in place of the new {file_name}: save into another "
+                "folder, or delete it"
+            )
 
 
 def _write_safetensors(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:

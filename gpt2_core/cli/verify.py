@@ -71,7 +71,7 @@ def print_frameworks(found: dict[str, list[parity.Difference]]) -> None:
         rows.append(row)
     heading = ["output", "largest value"]
     for dtype in found:
-        heading += [dtype, "relative", f"≤ {parity.TOLERANCE[dtype]:g}"]
+        heading += [dtype, "relative", f"<= {parity.TOLERANCE[dtype]:g}"]
     print_table(rows, heading)
 
 
