@@ -144,7 +144,7 @@ def test_what_we_write_other_libraries_read(tmp_path):
     assert read.keys() == weights.keys() and all(np.array_equal(read[name], weights[name]) for name in weights)
     with checkpoint.open(LM) as source:
         tensors = checkpoint.match(source, "lm_head").tensors
-        checkpoint.save(tmp_path, source.config, tensors, "lm_head", format="tf-h5")
+        checkpoint.save(tmp_path / "h5", source.config, tensors, "lm_head", format="tf-h5")
 
     def listing(path):
         with h5py.File(path) as file:
@@ -153,9 +153,9 @@ def test_what_we_write_other_libraries_read(tmp_path):
             text = lambda values: [v.decode() if isinstance(v, bytes) else v for v in values]  # noqa: E731
             return found, text(file.attrs["layer_names"]), text(file["transformer"].attrs["weight_names"])
 
-    ours, theirs = listing(tmp_path / "tf_model.h5"), listing(LM / "tf_model.h5")
+    ours, theirs = listing(tmp_path / "h5" / "tf_model.h5"), listing(LM / "tf_model.h5")
     assert ours[0] == theirs[0] and ours[1] == theirs[1] and sorted(ours[2]) == sorted(theirs[2])
-    with h5py.File(tmp_path / "tf_model.h5") as ours, h5py.File(LM / "tf_model.h5") as theirs:
+    with h5py.File(tmp_path / "h5" / "tf_model.h5") as ours, h5py.File(LM / "tf_model.h5") as theirs:
         for name in theirs["transformer"].attrs["weight_names"]:
             np.testing.assert_array_equal(ours["transformer"][name][()], theirs["transformer"][name][()])
 
