@@ -1,20 +1,30 @@
-"""Files replaced as a whole: an interrupted save leaves what was there before."""
+"""Files replaced as a whole: an interrupted save leaves either what was there before or all of the new.
+
+New files are written beside the old ones under temporary names. A journal that lists them, put in place by one rename,
+is the moment from which the new ones count; renaming them afterwards can be finished by whoever comes next.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import secrets
 from pathlib import Path
 
 from .errors import GPT2Error
+
+JOURNAL = ".replacing.json"
+_TEMPORARY = re.compile(r"\.[^/\\]+\.[0-9a-f]{8}\.tmp")
+_PLAIN = re.compile(r"[^/\\]+")
 
 
 class Replacement:
     """New files for a folder, written beside the old ones and put in their place together at the end.
 
     `path(name)` gives the temporary path to write `name` to. Leaving the `with` block flushes every file to the
-    disk and renames it; an error before that removes the new files and leaves the old ones whole.
+    disk and puts it in place; an error before that removes the new files and leaves the old ones whole.
     """
 
     def __init__(self, folder: str | Path):
@@ -24,7 +34,7 @@ class Replacement:
 
     def path(self, name: str) -> Path:
         """Returns where to write the file that will be called `name`."""
-        self._new[name] = self.folder / f".{name}.{secrets.token_hex(4)}.tmp"
+        self._new[name] = self.folder / _temporary(name)
         return self._new[name]
 
     def remove(self, name: str) -> None:
@@ -34,6 +44,7 @@ class Replacement:
     def __enter__(self) -> Replacement:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            settle(self.folder)
         except OSError as error:
             raise GPT2Error(
                 f"cannot save into {self.folder}: {error.strerror}. Give a folder that can be made or written to"
@@ -47,29 +58,82 @@ class Replacement:
         except OSError as failure:
             raise GPT2Error(self._failed(failure)) from failure
         finally:
-            for path in self._new.values():
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            if not (self.folder / JOURNAL).exists():
+                for path in self._new.values():
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise GPT2Error(self._failed(error)) from error
 
     def _commit(self) -> None:
         for path in self._new.values():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-        for name, path in self._new.items():
-            os.replace(path, self.folder / name)
-        for name in self._old:
-            if name not in self._new:
-                (self.folder / name).unlink(missing_ok=True)
+            _flush(path)
+        entry = {
+            "rename": {name: path.name for name, path in self._new.items()},
+            "remove": [name for name in self._old if name not in self._new],
+        }
+        journal = self.folder / _temporary(JOURNAL)
+        try:
+            journal.write_text(json.dumps(entry), encoding="utf-8")
+            _flush(journal)
+            _flush_folder(self.folder)
+            os.replace(journal, self.folder / JOURNAL)
+        finally:
+            journal.unlink(missing_ok=True)
         _flush_folder(self.folder)
+        settle(self.folder)
 
     def _failed(self, error: OSError) -> str:
-        return f"saving into {self.folder} failed: {error.strerror or error}. What was there before is unchanged"
+        decided = (self.folder / JOURNAL).exists()
+        state = "The new files are put in place when it is next opened" if decided else "What was there is unchanged"
+        return f"saving into {self.folder} failed: {error.strerror or error}. {state}"
+
+
+def settle(folder: Path) -> None:
+    """Finishes a replacement that was decided and then interrupted; does nothing where there is none.
+
+    Two processes may do so at once: each rename succeeds for one of them.
+    """
+    journal = folder / JOURNAL
+    try:
+        entry = json.loads(journal.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except ValueError:
+        raise GPT2Error(f"{journal} is damaged: it should list the files of an unfinished save") from None
+    _check(journal, entry)
+    for name, temporary in entry["rename"].items():
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(folder / temporary, folder / name)
+    for name in entry["remove"]:
+        (folder / name).unlink(missing_ok=True)
+    _flush_folder(folder)
+    journal.unlink(missing_ok=True)
+
+
+def _check(journal: Path, entry: object) -> None:
+    """Refuses a journal that no save wrote: one that reaches outside its folder, or for files that are not ours."""
+    try:
+        names = [*entry["rename"], *entry["remove"]]  # type: ignore[index]
+        sound = all(_PLAIN.fullmatch(name) and name not in (".", "..") for name in names)
+        sound = sound and all(_TEMPORARY.fullmatch(name) for name in entry["rename"].values())  # type: ignore[index]
+    except (TypeError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise GPT2Error(f"{journal} is not the journal of a save: delete it")
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.{secrets.token_hex(4)}.tmp"
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes the renames durable, where the system lets a folder be opened (Windows does not)."""
+    """Makes renames durable, where the system lets a folder be opened (Windows does not)."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

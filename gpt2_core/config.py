@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .assets import packaged
-from .atomic import Replacement
+from .atomic import Replacement, settle
 from .errors import GPT2Error, nearest
 
 CONFIG_FILE = "config.json"
@@ -216,6 +216,7 @@ class GPT2Config:
     def from_pretrained(cls, folder: str | Path, **overrides) -> GPT2Config:
         """Returns the config of a checkpoint folder: its config.json, or OpenAI's hparams.json."""
         folder = packaged(folder)
+        settle(folder)
         for file in (folder / CONFIG_FILE, folder / HPARAMS_FILE):
             if file.is_file():
                 text = file.read_text(encoding="utf-8", errors="replace")

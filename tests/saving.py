@@ -9,14 +9,12 @@ from gpt2_core.checkpoint import Tensor
 from gpt2_core.weights import weight_specs
 
 
-def save_constant(folder, value):
-    """Saves a model whose every weight is `value`, large enough that a save takes a while."""
-    config = GPT2Config(vocab_size=4000, n_positions=64, n_embd=128, n_layer=2, n_head=2)
-    tensors = {
-        name: Tensor.of(np.full(spec.shape, value, np.float32))
-        for name, spec in weight_specs(config, "lm_head").items()
-    }
-    checkpoint.save(folder, config, tensors, "lm_head")
+def save_constant(folder, value, max_shard_size="5GB"):
+    """Saves a model of `value` + 1 layers whose every weight is `value`, large enough that a save takes a while."""
+    config = GPT2Config(vocab_size=2000, n_positions=64, n_embd=64, n_layer=value + 1, n_head=2)
+    specs = weight_specs(config, "lm_head")
+    tensors = {name: Tensor.of(np.full(spec.shape, value, np.float32)) for name, spec in specs.items()}
+    checkpoint.save(folder, config, tensors, "lm_head", max_shard_size=max_shard_size)
 
 
 if __name__ == "__main__":
@@ -24,4 +22,4 @@ if __name__ == "__main__":
     value = 0
     while True:
         value = 1 - value
-        save_constant(sys.argv[1], value)
+        save_constant(sys.argv[1], value, sys.argv[2])

@@ -1,8 +1,8 @@
 """Checkpoint files: read and written, found, matched with a config, and saved all or nothing."""
 
 import json
+import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 from gpt2_core import GPT2Config, GPT2Error, checkpoint, convert
-from gpt2_core.atomic import Replacement
+from gpt2_core.atomic import JOURNAL, Replacement
 from gpt2_core.checkpoint.shards import size_in_bytes
 from gpt2_core.checkpoint.tensor import STORAGE, Tensor
 from gpt2_core.checkpoint.tensor import convert as convert_bits
@@ -333,20 +333,69 @@ class TestAllOrNothing:
         with pytest.raises(GPT2Error, match="cannot save into"), Replacement(tmp_path / "file" / "folder"):
             pass
 
-    def test_killed_at_any_moment_the_old_or_the_new_one_is_whole(self, tmp_path):
-        """A process saves two models in turn, without end, and is killed: what is there opens and is one of them."""
-        save_constant(tmp_path, 0)
+    @pytest.mark.parametrize("max_shard_size", ["5GB", "20KB"])
+    def test_killed_at_any_moment_the_old_or_the_new_one_is_whole(self, tmp_path, max_shard_size):
+        """A process saves two models in turn, without end, and is killed: what is there opens and is one of them.
+
+        They differ in every weight and in their number of layers, so in config, shards and index too.
+        """
+        save_constant(tmp_path, 0, max_shard_size)
         r = np.random.default_rng(0)
-        seen = set()
-        for _ in range(20):
-            process = subprocess.Popen([sys.executable, "-m", "tests.saving", str(tmp_path)], stdout=subprocess.PIPE)
+        seen = []
+        unfinished = 0
+        for _ in range(25):
+            command = [sys.executable, "-m", "tests.saving", str(tmp_path), max_shard_size]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE)
             assert process.stdout.readline() == b"ready\n"
             time.sleep(r.uniform(0.0, 0.1))
             process.kill()
-            assert process.wait() in (-signal.SIGKILL if hasattr(signal, "SIGKILL") else 1, 1)
+            process.wait()
             process.stdout.close()
+            unfinished += (tmp_path / JOURNAL).exists()
             with checkpoint.open(tmp_path) as source:
-                found = {float(value) for values in source.values() for value in np.unique(values)}
-            assert len(found) == 1, f"half of each: {found}"
-            seen |= found
-        assert seen <= {0.0, 1.0}
+                tensors = checkpoint.match(source, "lm_head").tensors
+                found = {float(value) for tensor in tensors.values() for value in np.unique(tensor.array())}
+                assert len(found) == 1, f"half of each: {found}"
+                assert source.config.n_layer == found.copy().pop() + 1
+            seen += found
+        assert set(seen) == {0.0, 1.0}
+        print(f"{unfinished} of 25 kills fell between the decision and its end")
+
+    def test_a_decided_save_is_finished_by_the_next_reader(self, tmp_path, monkeypatch):
+        save_constant(tmp_path, 0, "20KB")
+        renames = []
+
+        def failing(source, target, replace=os.replace):
+            renames.append(target)
+            if len(renames) > 5:  # the journal's own rename and four of the files'
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        monkeypatch.setattr("gpt2_core.atomic.os.replace", failing)
+        with pytest.raises(KeyboardInterrupt):
+            save_constant(tmp_path, 1, "30KB")
+        monkeypatch.undo()
+        assert (tmp_path / JOURNAL).exists()
+        with checkpoint.open(tmp_path) as source:
+            assert {float(value) for values in source.values() for value in np.unique(values)} == {1.0}
+        left = [path.name for path in tmp_path.iterdir()]
+        assert not [name for name in left if name.startswith(".")]
+        assert len(set(left)) == len(source.files) + 2, "shards of the old one are still there"
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"rename": {"../x": ".x.00000000.tmp"}, "remove": []},
+            {"rename": {"config.json": "notes.txt"}, "remove": []},
+            {"rename": {}, "remove": ["a/b"]},
+            {"rename": {}, "remove": [".."]},
+            {"rename": []},
+            [],
+        ],
+        ids=str,
+    )
+    def test_a_journal_that_no_save_wrote_is_refused(self, tmp_path, entry):
+        (tmp_path / JOURNAL).write_text(json.dumps(entry))
+        assert "delete it" in message_of(checkpoint.open, tmp_path)
+        (tmp_path / JOURNAL).write_text("{")
+        assert "damaged" in message_of(checkpoint.open, tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..assets import packaged
+from ..atomic import settle
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
 from .names import published
@@ -87,6 +88,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
             f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
             "or such a file"
         )
+    settle(path if path.is_dir() else path.parent)
     file = find_checkpoint(path) if path.is_dir() else path
     shards = read_index(file) if file.name.endswith(INDEX) else None
     form, read = _reader(file.name.removesuffix(INDEX) if shards else file.name, file)

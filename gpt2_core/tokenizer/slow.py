@@ -10,7 +10,7 @@ from pathlib import Path
 import regex
 
 from ..assets import packaged
-from ..atomic import Replacement
+from ..atomic import Replacement, settle
 from ..errors import GPT2Error
 from . import byte_level
 from .vocabulary import (
@@ -68,6 +68,7 @@ class GPT2Tokenizer:
         path = packaged(folder)
         if not path.is_dir():
             raise GPT2Error(f"no folder {str(folder)!r}: give a folder with {VOCAB_FILE} and {MERGES_FILE}, or 'gpt2'")
+        settle(path)
         return cls(read_vocabulary(path), **{**_read_settings(path), **settings})
 
     def save_pretrained(self, folder: str | Path) -> list[Path]:
