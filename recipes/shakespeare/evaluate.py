@@ -96,8 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Bits per character on the held-out works.")
     default = ROOT / "gpt2_core" / "assets" / "shakespeare"
     parser.add_argument("folder", nargs="?", type=Path, default=default, help="the model's folder")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "gpt2-shakespeare",
-                        help="where the download is kept")  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "gpt2-shakespeare", help="where the download is kept"
+    )
     parser.add_argument("--threads", type=int, help="torch threads")
     arguments = parser.parse_args()
     if arguments.threads:

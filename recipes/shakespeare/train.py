@@ -116,8 +116,10 @@ def train(model, ids: torch.Tensor, args: argparse.Namespace, characters_per_tok
             loss = train_step(model, rows, optims, args.lr * rate(progress, 1 / args.steps), args.bf16)
             mean = loss if mean is None else 0.98 * mean + 0.02 * loss
             speed = (step + 1) * args.batch * length / (time.monotonic() - began)
-            bar.set_postfix_str(f"loss {mean:.3f}, {mean / math.log(2) / characters_per_token:.3f} bits/char, "
-                                f"{speed:,.0f} tokens/s", refresh=False)  # fmt: skip
+            bar.set_postfix_str(
+                f"loss {mean:.3f}, {mean / math.log(2) / characters_per_token:.3f} bits/char, {speed:,.0f} tokens/s",
+                refresh=False,
+            )
             bar.update()
     return args.steps
 
@@ -150,8 +152,9 @@ def train_step(model, rows: torch.Tensor, optims, lr: float, bf16: bool) -> floa
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the options; their defaults are the recipe."""
-    parser = argparse.ArgumentParser(description="Train the small Shakespeare model.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description="Train the small Shakespeare model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add("--out", type=Path, default=ROOT / "build" / "shakespeare", help="folder for the model and its tokenizer")
     add("--cache", type=Path, default=Path.home() / ".cache" / "gpt2-shakespeare", help="where the download is kept")
@@ -172,8 +175,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--n-head", type=int, default=4)
     add("--n-positions", type=int, default=256)
     add("--folio", action=argparse.BooleanOptionalAction, default=False, help="learn First Folio spellings too")
-    add("--validate", action=argparse.BooleanOptionalAction, default=True,
-        help="keep the validation works out of training, and measure on them instead of the held-out ones")  # fmt: skip
+    add(
+        "--validate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep the validation works out of training, and measure on them instead of the held-out ones",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args(arguments)
 
@@ -182,10 +189,17 @@ def new_model(args: argparse.Namespace, tokenizer: GPT2Tokenizer) -> GPT2LMHeadM
     """Returns an untrained model of the shape that the options ask for."""
     end = tokenizer.eos_token_id
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=args.n_positions, n_embd=args.n_embd, n_layer=args.n_layer,
-        n_head=args.n_head, resid_pdrop=args.dropout, embd_pdrop=args.dropout, attn_pdrop=0.0,
-        bos_token_id=end, eos_token_id=end,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        n_positions=args.n_positions,
+        n_embd=args.n_embd,
+        n_layer=args.n_layer,
+        n_head=args.n_head,
+        resid_pdrop=args.dropout,
+        embd_pdrop=args.dropout,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
     return GPT2LMHeadModel(config, seed=args.seed)
 
 
@@ -207,8 +221,10 @@ def run(args: argparse.Namespace, texts: Mapping[str, str]) -> GPT2LMHeadModel:
     model.half().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     stored = model_bits(GPT2LMHeadModel.from_pretrained(args.out), tokenizer, measured.values())
-    print(f"{', '.join(map(data.work, measured))}: {bits:.4f} bits per character, "
-          f"{stored:.4f} as stored in {args.out}", flush=True)  # fmt: skip
+    print(
+        f"{', '.join(map(data.work, measured))}: {bits:.4f} bits per character, {stored:.4f} as stored in {args.out}",
+        flush=True,
+    )
     return model
 
 
