@@ -11,12 +11,12 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from .assets import packaged
 from .atomic import Replacement, settle
 from .errors import GPT2Error, nearest
+from .plain import FrozenDict, is_int, is_number, plain
 
 CONFIG_FILE = "config.json"
 HPARAMS_FILE = "hparams.json"  # OpenAI's own release of GPT-2
@@ -63,7 +63,10 @@ def _accept_aliases(cls):
 
     @functools.wraps(generated)
     def __init__(self, **values):
-        generated(self, **_canonical(values))
+        values = _canonical(values)
+        if isinstance(values.get("id2label"), Mapping):
+            values.setdefault("num_labels", len(values["id2label"]))
+        generated(self, **values)
 
     cls.__init__ = __init__
     for alias, field in ALIASES.items():
@@ -125,6 +128,9 @@ class GPT2Config:
         _check_types(self)
         _check_values(self)
 
+    def __hash__(self):
+        return hash(self.to_json())
+
     @property
     def head_dim(self) -> int:
         """Width of one head, n_embd / n_head."""
@@ -160,6 +166,8 @@ class GPT2Config:
 
         Unknown keys are kept in `extra`; `overrides` are fields, win over `values`, and must be known.
         """
+        if not isinstance(values, Mapping):
+            raise GPT2Error(f"a config is a dict of fields, not a {type(values).__name__}")
         if values.get("model_type", "gpt2") != "gpt2":
             raise GPT2Error(f"model_type is {values['model_type']!r}, not 'gpt2': this is another kind of model")
         if "n_vocab" in values:
@@ -175,11 +183,12 @@ class GPT2Config:
                 raise GPT2Error(
                     f"{field}={known[field]!r} and its alias {alias}={values[alias]!r} contradict each other"
                 )
-        labels = known.get("id2label")
-        if isinstance(labels, Mapping):
-            known["num_labels"] = len(labels)
         overrides = _canonical(overrides)
-        if overrides.get("num_labels", known.get("num_labels")) != known.get("num_labels"):
+        if isinstance(known.get("id2label"), Mapping):
+            known["num_labels"] = len(known["id2label"])  # which wins where a file has both
+        if "id2label" in overrides:
+            known.pop("num_labels", None)
+        elif overrides.get("num_labels", known.get("num_labels")) != known.get("num_labels"):
             known.pop("id2label", None)
         return cls(**{**known, "extra": extra, **overrides})
 
@@ -192,7 +201,7 @@ class GPT2Config:
         else:  # transformers takes the number of labels from id2label
             values["id2label"] = {str(i): label for i, label in self.labels.items()}
             values["label2id"] = self.label2id
-        return {"model_type": "gpt2", **values, **_plain(self.extra)}
+        return {**plain(self.extra), "model_type": "gpt2", **values}
 
     @classmethod
     def from_json(cls, text: str, *, name: str = CONFIG_FILE, **overrides) -> GPT2Config:
@@ -219,7 +228,7 @@ class GPT2Config:
         settle(folder)
         for file in (folder / CONFIG_FILE, folder / HPARAMS_FILE):
             if file.is_file():
-                text = file.read_text(encoding="utf-8", errors="replace")
+                text = file.read_text(encoding="utf-8-sig", errors="replace")
                 return cls.from_json(text, name=str(file), **overrides)
         if not folder.is_dir():
             raise GPT2Error(f"no folder {str(folder)!r}: give a folder that holds a {CONFIG_FILE}")
@@ -250,23 +259,28 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _freeze(config: GPT2Config) -> None:
     """Takes private, unchangeable copies of the mutable values, so that no caller's dict is shared."""
-    if isinstance(config.eos_token_id, list):
-        object.__setattr__(config, "eos_token_id", tuple(config.eos_token_id))
+    for name in _FIELDS:
+        value = plain(getattr(config, name))
+        object.__setattr__(config, name, tuple(value) if isinstance(value, list) else value)
     if isinstance(config.id2label, Mapping):
         try:
             labels = {int(i): label for i, label in config.id2label.items()}
         except (TypeError, ValueError):
             raise GPT2Error(f"id2label={config.id2label!r}: the keys must be label numbers") from None
-        object.__setattr__(config, "id2label", MappingProxyType(labels))
-    if isinstance(config.extra, Mapping):
-        object.__setattr__(config, "extra", MappingProxyType(_plain(config.extra)))
-
-
-def _plain(value):
-    """Returns a deep copy made of dicts, lists and scalars."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        object.__setattr__(config, "id2label", FrozenDict(labels))
+    extra = plain(config.extra or {})
+    if not isinstance(extra, dict):
+        raise GPT2Error(f"extra={config.extra!r}: it must be a dict")
+    for name in extra:
+        if name in _FIELDS or name in ALIASES:
+            raise GPT2Error(f"extra holds {name!r}, which is a field: give it as {name}=")
+    try:
+        json.dumps(extra)
+    except (TypeError, ValueError) as error:
+        raise GPT2Error(f"extra={config.extra!r} cannot be written as JSON ({error})") from None
+    if "n_ctx" in extra:  # old files say n_positions twice
+        extra["n_ctx"] = config.n_positions
+    object.__setattr__(config, "extra", FrozenDict(extra))
 
 
 _POSITIVE_INT = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels")
@@ -282,9 +296,6 @@ _CHOICE = {
 
 
 def _check_types(config: GPT2Config) -> None:
-    def is_int(value):
-        return isinstance(value, int) and not isinstance(value, bool)
-
     for name in _POSITIVE_INT:
         value = getattr(config, name)
         if not is_int(value) or value < 1:
@@ -301,15 +312,14 @@ def _check_types(config: GPT2Config) -> None:
     for name in _BOOL:
         if not isinstance(getattr(config, name), bool):
             raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be True or False")
-    for name in ("id2label", "extra"):
-        if not isinstance(getattr(config, name), Mapping | None):
-            raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be a dict")
+    if not isinstance(config.id2label, Mapping | None):
+        raise GPT2Error(f"id2label={config.id2label!r}: it must be a dict of label number to name")
 
 
 def _check_values(config: GPT2Config) -> None:
     for name in (*_PROBABILITY, "layer_norm_epsilon", "initializer_range"):
         value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise GPT2Error(f"{name}={value!r}: it must be a number")
     for name in _PROBABILITY:
         if not 0 <= getattr(config, name) < 1:

@@ -11,9 +11,10 @@ import numpy as np
 
 from .config import GPT2Config
 from .errors import GPT2Error, nearest
+from .plain import is_int, is_number, plain
 from .sampling import uniforms
 
-DEFAULT_NEW_TOKENS = 20  # what the reference continues by when no length is given
+DEFAULT_NEW_TOKENS = 20  # where no length is given; the reference counts the prompt in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,28 +24,40 @@ class GenerationConfig:
     max_length: int | None = None  # tokens in all, prompt included
     max_new_tokens: int | None = None  # wins over max_length
     do_sample: bool = False
-    temperature: float = 1.0
+    temperature: float | None = 1.0  # None: 1
     top_k: int | None = 50  # 0 or None: every token
-    top_p: float = 1.0
+    top_p: float | None = 1.0  # None: 1, every token
     use_cache: bool = True
     bos_token_id: int | None = None
     eos_token_id: int | Sequence[int] | None = None
     pad_token_id: int | None = None
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         for name in ("max_length", "max_new_tokens"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
+            if value is not None and (not is_int(value) or value < 1):
                 raise GPT2Error(f"{name}={value!r}: it must be a whole number of at least 1")
-        if not _is_number(self.temperature) or not 0 < self.temperature < float("inf"):
+        for name in ("do_sample", "use_cache"):
+            if not isinstance(getattr(self, name), bool):
+                raise GPT2Error(f"{name}={getattr(self, name)!r}: it must be True or False")
+        value = self.temperature
+        if value is not None and (not is_number(value) or not 0 < value < float("inf")):
             raise GPT2Error(
-                f"temperature={self.temperature!r}: it must be above 0; for the likeliest token at every "
-                "step use do_sample=False"
+                f"temperature={value!r}: it must be above 0; for the likeliest token at every step use do_sample=False"
             )
-        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 0):
+        if self.top_k is not None and (not is_int(self.top_k) or self.top_k < 0):
             raise GPT2Error(f"top_k={self.top_k!r}: it must be a whole number; 0 keeps every token")
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+        if self.top_p is not None and (not is_number(self.top_p) or not 0 < self.top_p <= 1):
             raise GPT2Error(f"top_p={self.top_p!r}: it must be above 0 and at most 1, which keeps every token")
+        for name in ("bos_token_id", "pad_token_id"):
+            value = getattr(self, name)
+            if value is not None and (not is_int(value) or value < 0):
+                raise GPT2Error(f"{name}={value!r}: it must be a token id")
+        eos = self.eos_token_id
+        if eos is not None and not all(is_int(token) for token in (eos if isinstance(eos, list) else [eos])):
+            raise GPT2Error(f"eos_token_id={eos!r}: it must be a token id or a list of token ids")
 
 
 class LogitsStep(NamedTuple):
@@ -79,15 +92,29 @@ def plan(
     settings = _settings(generation_config, overrides)
     eos = settings.eos_token_id if settings.eos_token_id is not None else config.eos_token_id
     eos_ids = () if eos is None else tuple(eos) if isinstance(eos, Sequence) else (eos,)
-    pad = next((i for i in (settings.pad_token_id, config.pad_token_id, *eos_ids) if i is not None), 0)
+    pad = _pad_token(config, settings.pad_token_id, eos_ids)
     bos = settings.bos_token_id if settings.bos_token_id is not None else config.bos_token_id
     ids, mask = _prompts(config, input_ids, attention_mask, bos, pad)
     new_tokens = _new_tokens(settings, ids.shape[1], config.n_positions)
     numbers = None
     if settings.do_sample:
         numbers = uniforms(secrets.randbits(63) if seed is None else seed, len(ids), new_tokens)
+    elif seed is not None:
+        uniforms(seed, len(ids), 1)  # not used, but a wrong one is told all the same
     steps = _steps(settings, config.vocab_size) if settings.do_sample else ()
     return GenerationPlan(ids, mask, new_tokens, steps, numbers, eos_ids, pad, settings.use_cache)
+
+
+def _pad_token(config: GPT2Config, pad: int | None, eos_ids: Sequence[int]) -> int:
+    """Returns what fills up rows that are done: the id given, else the first of the config's that is a token."""
+    if pad is not None:
+        if pad >= config.vocab_size:
+            raise GPT2Error(
+                f"pad_token_id={pad} is no token of the model: it must be below vocab_size={config.vocab_size}"
+            )
+        return pad
+    known = (i for i in (config.pad_token_id, *eos_ids) if i is not None and 0 <= i < config.vocab_size)
+    return next(known, 0)
 
 
 def _settings(generation_config: GenerationConfig | None, overrides: dict) -> GenerationConfig:
@@ -95,17 +122,21 @@ def _settings(generation_config: GenerationConfig | None, overrides: dict) -> Ge
     for name in overrides:
         if name not in names:
             raise GPT2Error(f"generate has no setting {name!r}.{nearest(name, names)}")
+    if not isinstance(generation_config, GenerationConfig | None):
+        raise GPT2Error(
+            f"generation_config is a {type(generation_config).__name__}: give a GenerationConfig, or its fields by name"
+        )
     return dataclasses.replace(generation_config or GenerationConfig(), **overrides)
 
 
 def _steps(settings: GenerationConfig, vocab_size: int) -> tuple[LogitsStep, ...]:
     """Returns the steps in the reference's order, those without effect left out."""
     steps = []
-    if settings.temperature != 1:
+    if settings.temperature not in (None, 1):
         steps.append(LogitsStep("temperature", float(settings.temperature)))
     if settings.top_k and settings.top_k < vocab_size:
         steps.append(LogitsStep("top_k", settings.top_k))
-    if settings.top_p < 1:
+    if settings.top_p not in (None, 1):
         steps.append(LogitsStep("top_p", float(settings.top_p)))
     return tuple(steps)
 
@@ -140,7 +171,7 @@ def _prompts(
     config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | None, pad: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (ids, mask), both (B, T): every row's kept tokens moved to its right end, where text goes on."""
-    rows = _rows(input_ids, attention_mask, bos)
+    rows = _rows(config, input_ids, attention_mask, bos)
     if not rows:
         raise GPT2Error("input_ids holds no prompt: give at least one row of token ids")
     width = max(len(row) for row in rows)
@@ -158,30 +189,31 @@ def _prompts(
     return ids, mask
 
 
-def _rows(input_ids: Any, attention_mask: Any, bos: int | None) -> list[list[int]]:
-    if input_ids is None:
-        rows: list = [[]]
-    elif isinstance(input_ids, Sequence) and (not input_ids or isinstance(input_ids[0], int | np.integer)):
-        rows = [list(input_ids)]  # one prompt as a flat list
-    else:
-        rows = [np.asarray(row).tolist() for row in input_ids]
-    if any(not isinstance(row, list) or any(type(token) is not int for token in row) for row in rows):
+def _rows(config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | None) -> list[list[int]]:
+    rows, masks = ([] if x is None else plain(x) for x in (input_ids, attention_mask))
+    rows, masks = (
+        [x] if isinstance(x, list) and not any(isinstance(row, list) for row in x) else x  # one prompt, flat
+        for x in (rows, masks)
+    )
+    if not isinstance(rows, list) or not all(isinstance(row, list) and all(map(is_int, row)) for row in rows):
         raise GPT2Error("input_ids must be whole numbers of shape (B, T), or a list of lists of token ids")
     if attention_mask is not None:
-        masks = [np.asarray(row).tolist() for row in attention_mask]
-        if [len(row) for row in masks] != [len(row) for row in rows]:
+        if not isinstance(masks, list) or not all(isinstance(row, list) for row in masks):
+            raise GPT2Error("attention_mask must have the shape of input_ids, (B, T)")
+        lengths = [len(row) for row in masks]
+        if lengths != [len(row) for row in rows]:
             raise GPT2Error(
-                f"attention_mask covers {[len(row) for row in masks]} tokens a row, "
-                f"input_ids has {[len(row) for row in rows]}: they must match"
+                f"attention_mask covers {lengths} tokens a row, input_ids has {[len(row) for row in rows]}: "
+                "they must match"
             )
-        rows = [
-            [token for token, keep in zip(row, kept, strict=True) if keep]
-            for row, kept in zip(rows, masks, strict=True)
-        ]
-    if bos is None and not all(rows):
+        rows = [[token for token, keep in zip(*pair, strict=True) if keep] for pair in zip(rows, masks, strict=True)]
+    if all(rows):
+        return rows
+    if bos is None:
         raise GPT2Error("a prompt is empty, and the model has no bos_token_id to start from: pass bos_token_id")
+    if bos >= config.vocab_size:
+        raise GPT2Error(
+            f"a prompt is empty, and bos_token_id={bos} is no token of the model (vocab_size={config.vocab_size}): "
+            "pass bos_token_id"
+        )
     return [row or [bos] for row in rows]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ import numpy as np
 
 from .config import GPT2Config
 from .errors import GPT2Error
+from .plain import is_int, plain
 from .weights import published_name, weight_specs
 
 LATER = object()  # seed=LATER: the caller assigns every weight after construction, so none is drawn
@@ -18,7 +19,8 @@ def initial_weights(config: GPT2Config, head: str, seed: int) -> Iterator[tuple[
     Each tensor has its own stream, keyed by seed and published name, so a trunk starts the same under every head
     and one tensor can be drawn alone.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    seed = plain(seed)
+    if not is_int(seed) or not 0 <= seed < 2**64:
         raise GPT2Error(f"seed={seed!r}: it must be a whole number from 0 to 2**64 - 1")
     for name, spec in weight_specs(config, head).items():
         if spec.std == 0:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .config import GPT2Config
 from .errors import GPT2Error
+from .plain import is_int
 
 Shape = Sequence[int | None]  # None: a length that a graph learns only when it runs
 
@@ -47,11 +48,27 @@ def check_shapes(
     _check_mask(attention_mask, batch, new, past, total)
 
 
-def check_labels(shape: Shape, inputs: Shape, logits_to_keep: int) -> None:
+def check_labels(shape: Shape, inputs: Shape) -> None:
     """Raises GPT2Error unless labels (B, T) fit the inputs, of shape (B, T) or (B, T, C)."""
     _check("labels", shape, [tuple(inputs[:2])])
-    if logits_to_keep:
+
+
+def check_logits_to_keep(logits_to_keep: object, labels: object) -> None:
+    """Raises GPT2Error unless it is a whole number of last positions, 0 for all of them, as labels need."""
+    if not is_int(logits_to_keep) or logits_to_keep < 0:  # type: ignore[operator]
+        raise GPT2Error(f"logits_to_keep={logits_to_keep!r}: it must be a whole number; 0 keeps every position")
+    if logits_to_keep and labels is not None:
         raise GPT2Error(f"labels need every logit, logits_to_keep={logits_to_keep} drops some: leave it at 0")
+
+
+def check_mask(mask: np.ndarray | None) -> None:
+    """Raises GPT2Error unless a mask holds truth values, or 1 for what is kept and 0 for what is not; None passes."""
+    if mask is not None and mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        wrong = mask[~np.isin(mask, (0, 1))].flat[0]
+        raise GPT2Error(
+            f"attention_mask holds {wrong:g}: it must be 1 for tokens that are kept and 0 for those that are not. "
+            "Where you have a mask to be added to the scores, pass mask == 0"
+        )
 
 
 def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
@@ -59,7 +76,7 @@ def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
     if ids is None:
         return
     if ids.dtype.kind not in "iu":
-        kind = "truth values" if ids.dtype.kind == "b" else "fractional numbers"
+        kind = {"b": "truth values", "f": "fractional numbers"}.get(ids.dtype.kind, str(ids.dtype))
         raise GPT2Error(f"{name} holds {kind}: ids must be whole numbers")
     rows, field = (config.n_positions, "n_positions") if name == "position_ids" else (config.vocab_size, "vocab_size")
     kept = ids[ids != -100] if name == "labels" else ids  # -100 marks labels that do not count
@@ -69,6 +86,13 @@ def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
             f"{name} holds {wrong}: it must be from 0 to {field} - 1 = {rows - 1}"
             + (", or -100 for positions that do not count" if name == "labels" else "")
         )
+
+
+def check_pairs(past: object) -> None:
+    """Raises GPT2Error unless a cache is a sequence of pairs of tensors."""
+    pairs = past if isinstance(past, list | tuple) else None
+    if pairs is None or not all(isinstance(p, list | tuple) and all(hasattr(x, "shape") for x in p) for p in pairs):
+        raise GPT2Error("past_key_values must be what a model returned: n_layer pairs (key, value) of tensors")
 
 
 def _past_length(config: GPT2Config, past: Sequence | None, batch: int | None) -> int | None:

@@ -7,7 +7,6 @@ attribute None.
 
 from __future__ import annotations
 
-import functools
 from collections import namedtuple
 from collections.abc import Mapping
 from typing import Any
@@ -40,8 +39,15 @@ class ModelOutput(tuple):
             raise KeyError(f"{key!r} is not in this {type(self).__name__}; it holds {', '.join(self.keys())}")
         return getattr(self, key)
 
+    def __contains__(self, key):
+        return key in self.keys() if isinstance(key, str) else tuple.__contains__(self, key)
+
     def __reduce__(self):
         return _rebuild, (self.declared, dict(self.items()))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns the field `name` if it is present, else `default`."""
+        return getattr(self, name) if name in self.keys() else default
 
     def keys(self) -> tuple[str, ...]:
         """Returns the names of the present fields."""
@@ -60,13 +66,18 @@ class ModelOutput(tuple):
         return tuple(self)
 
 
-@functools.cache
+_TYPES: dict[tuple, type] = {}  # and no functools.cache, of which torch.compile warns
+
+
 def _with_fields(cls: type[ModelOutput], present: tuple[str, ...]) -> type:
     """Returns the named tuple type of one set of present fields; the same set gives the same type."""
+    if (cls, present) in _TYPES:
+        return _TYPES[cls, present]
     fields = namedtuple(cls.__name__, present)  # type: ignore[misc]  # it wants a literal name
     absent = dict.fromkeys(name for name in cls.names if name not in present)
     body = {"__slots__": (), "__new__": fields.__new__, "__module__": cls.__module__, "__doc__": cls.__doc__}
-    return type(cls.__name__, (cls, fields), {**absent, **body, "declared": cls})
+    _TYPES[cls, present] = type(cls.__name__, (cls, fields), {**absent, **body, "declared": cls})
+    return _TYPES[cls, present]
 
 
 def _rebuild(cls: type[ModelOutput], values: Mapping[str, Any]) -> ModelOutput:

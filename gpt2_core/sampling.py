@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import GPT2Error
+from .plain import is_int, plain
 
 
 def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
@@ -13,7 +14,8 @@ def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
     An int seed gives each row of a batch its own numbers. A list gives row r those that `seed[r]` gives the first
     row of any batch, so that a row's text does not depend on what else is in the batch.
     """
-    if isinstance(seed, Sequence):
+    seed = plain(seed)
+    if isinstance(seed, list):
         keys = [(row_seed, 0) for row_seed in seed]
         if len(keys) != rows:
             raise GPT2Error(f"seed lists {len(keys)} numbers for {rows} rows: give one number, or one per row")
@@ -24,7 +26,7 @@ def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
 
 def _stream(seed: int, row: int, steps: int) -> np.ndarray:
     """Returns the numbers of one row: word t of Philox 4x64 with the key (seed, row) makes step t's."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    if not is_int(seed) or not 0 <= seed < 2**64:
         raise GPT2Error(f"seed={seed!r}: it must be a whole number from 0 to 2**64 - 1")
     words = np.random.Philox(key=np.array([seed, row], np.uint64)).random_raw(steps)
     return (words >> np.uint64(11)) * 2.0**-53

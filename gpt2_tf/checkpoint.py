@@ -1,5 +1,6 @@
 """Arrays to and from the tree: what every model can load and save."""
 
+import inspect
 import math
 
 import keras
@@ -12,6 +13,8 @@ from gpt2_core.config import GPT2Config
 from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER, initial_weights
 from gpt2_core.inputs import as_array
+
+ARRAYS = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds", "labels"}
 
 
 class TFGPT2PreTrainedModel(keras.Model):
@@ -32,12 +35,12 @@ class TFGPT2PreTrainedModel(keras.Model):
         """Takes what Keras itself refuses: one dict of all inputs, as `fit` passes it, and lists of numbers."""
         if args and isinstance(args[0], dict):
             args, kwargs = args[1:], {**args[0], **kwargs}
-        args = [as_array("input_ids", x) if isinstance(x, list) else x for x in args]
-        kwargs = {
-            name: as_array(name, x) if isinstance(x, list) and name != "past_key_values" else x
-            for name, x in kwargs.items()
-        }
-        return super().__call__(*args, **kwargs)
+        names = tuple(inspect.signature(self.call).parameters)
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for name in ARRAYS & given.keys():
+            if isinstance(given[name], list | tuple | int | float | str):
+                given[name] = as_array(name, given[name])
+        return super().__call__(*[given.pop(name) for name in names[: len(args)]], **given)
 
     def num_parameters(self):
         """Returns how many numbers the model learns; a tied head counts once."""

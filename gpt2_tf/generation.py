@@ -20,8 +20,7 @@ class GenerationMixin:
         out at the right end of the prompt, and a row that has met an end token is filled up with pad_token_id.
         seed: for do_sample, one number or one per row; None takes a fresh one. overrides: fields of GenerationConfig.
         """
-        prompt, mask = (x if x is None or isinstance(x, list) else np.asarray(x) for x in (input_ids, attention_mask))
-        plan = generation.plan(self.config, generation_config, overrides, prompt, mask, seed)
+        plan = generation.plan(self.config, generation_config, overrides, input_ids, attention_mask, seed)
         ids = ops.convert_to_tensor(plan.input_ids, "int32")
         mask = ops.convert_to_tensor(plan.attention_mask, "int32")
         uniforms = None if plan.uniforms is None else ops.convert_to_tensor(plan.uniforms)

@@ -1,9 +1,12 @@
 """What is put on the trunk: a language model."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER
+from gpt2_core.inputs import check_labels, check_logits_to_keep
 from gpt2_core.outputs import CausalLMOutput
 
 from .checkpoint import TFGPT2PreTrainedModel
@@ -19,8 +22,20 @@ def language_model_loss(logits, labels):
     predicted = ops.cast(logits[:, :-1], dtype)
     labels = ops.cast(labels[:, 1:], "int32")
     counts = ops.cast(labels != -100, dtype)
-    losses = ops.sparse_categorical_crossentropy(ops.maximum(labels, 0), predicted, from_logits=True)
-    return ops.sum(losses * counts) / ops.sum(counts)
+    inside = ops.logical_and(labels >= 0, labels < predicted.shape[-1])
+    losses = ops.sparse_categorical_crossentropy(ops.where(inside, labels, 0), predicted, from_logits=True)
+    # a graph cannot refuse a label outside the vocabulary: NaN tells of it
+    losses = ops.where(inside, losses, ops.where(labels == -100, 0.0, np.nan))
+    return ops.sum(losses) / ops.sum(counts)
+
+
+def labels_of(x, y):
+    """Returns what `fit` was given to learn: the targets, else the labels among the inputs."""
+    if y is None and isinstance(x, dict):
+        y = x.get("labels")
+    if y is None:
+        raise GPT2Error('fit and evaluate need labels: pass them as targets, or as "labels" among the inputs')
+    return y
 
 
 @keras.saving.register_keras_serializable("gpt2_tf")
@@ -63,8 +78,8 @@ class TFGPT2LMHeadModel(GenerationMixin, TFGPT2PreTrainedModel):
         training=None,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
-        inputs = input_ids if inputs_embeds is None else inputs_embeds
-        labels = as_labels(self.config, labels, inputs, logits_to_keep)
+        check_logits_to_keep(logits_to_keep, labels)
+        labels = as_labels(self.config, labels, input_ids, inputs_embeds)
         out = self.transformer(
             input_ids,
             past_key_values,
@@ -89,10 +104,16 @@ class TFGPT2LMHeadModel(GenerationMixin, TFGPT2PreTrainedModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Returns `fit`'s loss: the one given to `compile`, on the logits; else the model's own, of labels or y."""
+        y = labels_of(x, y)
+        if not isinstance(y_pred, CausalLMOutput):
+            raise GPT2Error("fit and evaluate need outputs by name: make the model with return_dict=True")
         if self._compile_loss is not None:
             return super().compute_loss(x, y, y_pred.logits, sample_weight, training)
-        return y_pred.loss if y is None else language_model_loss(y_pred.logits, y)
+        if sample_weight is not None:
+            raise GPT2Error("the model's own loss takes no weights: set labels to -100, or give compile a loss")
+        check_labels(tuple(y.shape), tuple(y_pred.logits.shape))
+        return language_model_loss(y_pred.logits, y)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the compiled metrics, computed on the logits."""
-        return super().compute_metrics(x, y, y_pred.logits, sample_weight)
+        return super().compute_metrics(x, labels_of(x, y), y_pred.logits, sample_weight)

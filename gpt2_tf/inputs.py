@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from gpt2_core.inputs import as_array, check_ids, check_labels, check_shapes
+from gpt2_core.inputs import as_array, check_ids, check_labels, check_mask, check_pairs, check_shapes
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
 
@@ -14,8 +14,10 @@ def as_tensors(config, past_key_values=None, **inputs):
     shapes = {name: None if value is None else tuple(value.shape) for name, value in tensors.items()}
     past = as_pairs(past_key_values)
     check_shapes(config, past_key_values=past and [[tuple(x.shape) for x in pair] for pair in past], **shapes)
+    check_mask(concrete(tensors["attention_mask"]))
     for name in IDS:
-        check_ids(config, name, concrete(tensors.get(name)))
+        check_ids(config, name, concrete(tensors[name]))
+        tensors[name] = None if tensors[name] is None else ops.cast(tensors[name], "int32")
     return {**tensors, "past_key_values": past}
 
 
@@ -23,14 +25,16 @@ def as_pairs(past_key_values):
     """Returns a cache as pairs (key, value) of tensors."""
     if past_key_values is None:
         return None
+    check_pairs(past_key_values)
     return tuple(tuple(as_tensor("past_key_values", x) for x in pair) for pair in past_key_values)
 
 
-def as_labels(config, labels, inputs, logits_to_keep):
-    """Returns labels as a tensor that fits `inputs`, the input_ids or the inputs_embeds."""
+def as_labels(config, labels, input_ids, inputs_embeds):
+    """Returns labels as a tensor that fits the inputs, where there are any."""
     labels = as_tensor("labels", labels)
-    if labels is not None:
-        check_labels(tuple(labels.shape), tuple(as_tensor("inputs", inputs).shape), logits_to_keep)
+    name, inputs = ("input_ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
+    if labels is not None and inputs is not None:
+        check_labels(tuple(labels.shape), tuple(as_tensor(name, inputs).shape))
         check_ids(config, "labels", concrete(labels))
     return labels
 
@@ -53,5 +57,5 @@ def count_positions(attention_mask, past, new):
     """Returns the positions (B, T) of the new tokens: counted over the kept ones of a mask (B, S), else over all."""
     if attention_mask is None or len(attention_mask.shape) == 4:
         return ops.arange(past, past + new)[None]
-    positions = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1) - 1
+    positions = ops.cumsum(ops.cast(ops.not_equal(attention_mask, 0), "int32"), axis=-1) - 1
     return ops.maximum(positions, 0)[:, -new:]

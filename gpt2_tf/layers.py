@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -50,7 +51,10 @@ class Embedding(keras.layers.Layer):
         self.built = True
 
     def call(self, ids):
-        return ops.take(self.weight, ids, axis=0)
+        # a graph cannot refuse an id that the table lacks: NaN tells of it where TensorFlow would take another row
+        inside = ops.logical_and(ids >= 0, ids < self.weight.shape[0])
+        x = ops.take(self.weight, ops.where(inside, ids, 0), axis=0)
+        return ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype))
 
 
 class LayerNorm(keras.layers.Layer):

@@ -5,7 +5,6 @@ import torch
 from gpt2_core import generation
 from gpt2_core.errors import GPT2Error
 
-from .inputs import concrete
 from .logits import pick
 
 
@@ -22,8 +21,7 @@ class GenerationMixin:
         """
         if self.training:
             raise GPT2Error("the model is in training mode, where dropout changes every token: call eval() first")
-        prompt, mask = (concrete(x) if isinstance(x, torch.Tensor) else x for x in (input_ids, attention_mask))
-        plan = generation.plan(self.config, generation_config, overrides, prompt, mask, seed)
+        plan = generation.plan(self.config, generation_config, overrides, input_ids, attention_mask, seed)
         ids = torch.as_tensor(plan.input_ids, device=self.device)
         mask = torch.as_tensor(plan.attention_mask, device=self.device)
         uniforms = None if plan.uniforms is None else torch.as_tensor(plan.uniforms, device=self.device)

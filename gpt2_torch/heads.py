@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 
 from gpt2_core.initial import LATER
+from gpt2_core.inputs import check_logits_to_keep
 from gpt2_core.outputs import CausalLMOutput
 
 from .checkpoint import GPT2PreTrainedModel
@@ -52,8 +53,8 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
         logits_to_keep=0,
     ):
         return_dict = self.config.return_dict if return_dict is None else return_dict
-        inputs = input_ids if inputs_embeds is None else inputs_embeds
-        labels = as_labels(self.config, labels, inputs, logits_to_keep, self.device)
+        check_logits_to_keep(logits_to_keep, labels)
+        labels = as_labels(self.config, labels, input_ids, inputs_embeds, self.device)
         out = self.transformer(
             input_ids,
             past_key_values,

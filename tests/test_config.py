@@ -1,6 +1,9 @@
+import copy
 import dataclasses
 import json
+import pickle
 
+import numpy as np
 import pytest
 
 from gpt2_core import GPT2Config, GPT2Error
@@ -178,3 +181,28 @@ def test_saving_and_loading(tmp_path):
     config.save_pretrained(tmp_path / "new" / "folder")
     assert GPT2Config.from_pretrained(tmp_path / "new" / "folder") == config
     assert GPT2Config.from_pretrained(tmp_path / "new" / "folder", n_layer=1).n_layer == 1
+
+
+def test_copies_pickles_and_hashes():
+    config = GPT2Config(n_layer=2, id2label={0: "no", 1: "yes"}, extra={"n_ctx": 5, "deep": {"list": [1]}})
+    for again in (copy.deepcopy(config), pickle.loads(pickle.dumps(config)), GPT2Config(**dataclasses.asdict(config))):
+        assert again == config and hash(again) == hash(config)
+    assert dataclasses.replace(config, n_positions=7).extra["n_ctx"] == 7
+    assert GPT2Config(id2label={0: "a", 1: "b", 2: "c"}).num_labels == 3
+
+
+def test_numpy_numbers_are_numbers():
+    config = GPT2Config(vocab_size=np.int64(50), resid_pdrop=np.float32(0.5), use_cache=np.bool_(False))
+    assert (config.vocab_size, config.resid_pdrop, config.use_cache) == (50, 0.5, False)
+    assert json.loads(config.to_json())["vocab_size"] == 50
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    (tmp_path / "config.json").write_text('{"n_layer": 3}', encoding="utf-8-sig")
+    assert GPT2Config.from_pretrained(tmp_path).n_layer == 3
+
+
+@pytest.mark.parametrize("extra", [{"n_embd": 3}, {"x": object()}, 5], ids=str)
+def test_extra_must_be_json_and_no_field(extra):
+    with pytest.raises(GPT2Error, match="extra"):
+        GPT2Config(extra=extra)

@@ -203,6 +203,62 @@ def test_lengths(framework):
     assert generated(framework, model, [5, 6], None, config, max_new_tokens=5).shape == (1, 7)
 
 
+def test_prompts_and_settings_in_any_type_of_number(framework):
+    import tensorflow as tf
+    import torch
+
+    model = framework.create("lm_head", CONFIG)
+    settings = {
+        "max_new_tokens": np.int64(3),
+        "do_sample": np.bool_(True),
+        "temperature": np.float32(0.5),
+        "top_p": None,
+    }
+    expected = generated(framework, model, [[5, 6]], max_new_tokens=3, do_sample=True, temperature=0.5, seed=1)
+    for prompt in (
+        np.array([5, 6], np.uint16),
+        [np.int64(5), np.int64(6)],
+        (5, 6),
+        torch.tensor([[5, 6]]),
+        torch.tensor([5, 6]),
+        tf.constant([[5, 6]]),
+        tf.ragged.constant([[5, 6]]),
+    ):
+        ids = generated(framework, model, prompt, seed=np.int64(1), **settings)
+        np.testing.assert_array_equal(ids, expected)
+    for mask in ([1, 1], np.array([[True, True]]), torch.ones(1, 2, dtype=torch.bfloat16)):
+        np.testing.assert_array_equal(generated(framework, model, [5, 6], mask, seed=1, **settings), expected)
+    eos = int(expected[0, 3])
+    for given in (eos, np.int64(eos), [eos], {eos}, np.array([eos]), torch.tensor([eos])):
+        assert generated(framework, model, [5, 6], seed=1, eos_token_id=given, **settings).shape == (1, 4)
+
+
+def test_without_the_cache_every_step_sees_everything(framework):
+    model = framework.create("lm_head", CONFIG)
+    for use_cache, widths in ((True, [3, 1, 1]), (False, [3, 4, 5])):
+        seen = []
+        step = model.step
+        model.step = lambda new, *rest, step=step, seen=seen: seen.append(new.shape[1]) or step(new, *rest)
+        if isinstance(framework, Keras):  # a graph is traced once and would not call it again
+            import gpt2_tf.generation
+
+            original = gpt2_tf.generation.graph_step
+            gpt2_tf.generation.graph_step = lambda m, steps, sampled: lambda *a: m.step(*a[:3], steps, None)
+        try:
+            model.generate([5, 6, 7], max_new_tokens=3, use_cache=use_cache, **ENDLESS)
+        finally:
+            model.step = step
+            if isinstance(framework, Keras):
+                gpt2_tf.generation.graph_step = original
+        assert seen == widths
+
+
+def test_16_bit_models_generate(framework):
+    for dtype in ("bfloat16", "float16"):
+        model = framework.create("lm_head", CONFIG, dtype=dtype)
+        assert generated(framework, model, [[5, 6], [7]], do_sample=True, max_new_tokens=3, **ENDLESS).shape == (2, 5)
+
+
 def test_without_a_seed_each_run_differs(framework):
     model = framework.create("lm_head", CONFIG)
     runs = {generated(framework, model, [5], do_sample=True, max_new_tokens=12, **ENDLESS).tobytes() for _ in range(4)}
@@ -242,6 +298,18 @@ def test_training_mode_is_refused():
         (dict(attention_mask=[[1]]), ["attention_mask covers [1]"]),
         (dict(do_sample=True, seed=[1, 2]), ["seed lists 2 numbers for 1 rows"]),
         (dict(do_sample=True, seed=-1), ["seed=-1"]),
+        (dict(seed="zzz"), ["seed='zzz'"]),
+        (dict(do_sample="no"), ["do_sample='no'", "True or False"]),
+        (dict(pad_token_id=60, input_ids=[[5], [6, 7]]), ["pad_token_id=60 is no token"]),
+        (dict(pad_token_id=-1), ["pad_token_id=-1"]),
+        (dict(bos_token_id="x", input_ids=None), ["bos_token_id='x'"]),
+        (dict(bos_token_id=60, input_ids=None), ["bos_token_id=60"]),
+        (dict(eos_token_id=1.5), ["eos_token_id=1.5"]),
+        (dict(eos_token_id="ab"), ["eos_token_id='ab'"]),
+        (dict(input_ids=5), ["input_ids must be whole numbers"]),
+        (dict(input_ids="hello"), ["input_ids must be whole numbers"]),
+        (dict(attention_mask=1), ["attention_mask must have the shape"]),
+        (dict(generation_config={"top_k": 3}), ["generation_config is a dict"]),
     ],
     ids=str,
 )

@@ -31,6 +31,7 @@ FUNCTIONS = {
     "checkpoint.GPT2PreTrainedModel.__call__": "Keras refuses the dict and the lists that PyTorch's forward can take",
     "checkpoint.GPT2PreTrainedModel.get_config": "how Keras saves a model's constructor",
     "checkpoint.GPT2PreTrainedModel.from_config": "how Keras makes a saved model again",
+    "heads.labels_of": "fit's labels; PyTorch has no fit",
     "heads.GPT2LMHeadModel.compute_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2LMHeadModel.compute_metrics": "fit's metrics; PyTorch has no fit",
     "logits.remove": "PyTorch fills a masked tensor with a Python number",
@@ -46,12 +47,15 @@ LOCAL_NAMES = {
     "block.Block.__init__": {"dtype"},
     "model.GPT2Model.__init__": {"dtype"},
     "heads.GPT2LMHeadModel.__init__": {"dtype"},
+    "layers.Embedding.forward": {"inside", "x"},  # PyTorch's own raises
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
-    "heads.language_model_loss": {"V", "counts", "dtype", "labels", "losses"},  # PyTorch's own ignores -100
+    "heads.language_model_loss": {"V", "counts", "dtype", "labels", "losses", "inside"},  # PyTorch's own ignores -100
     "checkpoint.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "checkpoint.GPT2PreTrainedModel.from_pretrained": {"owner", "leaf", "weights"},  # PyTorch replaces, Keras assigns
     "checkpoint.named_weights": {"found", "attribute", "value", "i", "block"},  # PyTorch has named_parameters
     "checkpoint.from_bits": {"tensor"},
+    "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to
+    "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
     "generation.GenerationMixin.generate": {"step", "nothing"},
     "generation.GenerationMixin.step": {"token"},
 }

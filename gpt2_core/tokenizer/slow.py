@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import regex
 
 from ..assets import packaged
 from ..atomic import Replacement, settle
 from ..errors import GPT2Error
+from ..plain import is_int, plain
 from . import byte_level
 from .vocabulary import (
     MERGES_FILE,
@@ -63,7 +65,7 @@ class GPT2Tokenizer:
     @classmethod
     def from_pretrained(cls, folder: str | Path, **settings) -> GPT2Tokenizer:
         """Returns the tokenizer of a folder; "gpt2" and the other published names need no folder and no network."""
-        if str(folder) in PUBLISHED and not Path(folder).is_dir():
+        if str(folder) in PUBLISHED and not (Path(folder) / VOCAB_FILE).is_file():
             return cls(published_vocabulary(), **settings)
         path = packaged(folder)
         if not path.is_dir():
@@ -89,6 +91,10 @@ class GPT2Tokenizer:
         write_vocabulary(self.vocabulary, new.path(VOCAB_FILE), new.path(MERGES_FILE))
         settings = {name: getattr(self, name) for name in SAVED_SETTINGS} | {"tokenizer_class": "GPT2Tokenizer"}
         new.path(CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+    def __reduce__(self):
+        settings = {name: getattr(self, name) for name in SAVED_SETTINGS}
+        return functools.partial(type(self), **settings), (self.vocabulary,)
 
     def __len__(self) -> int:
         return len(self.vocabulary.ids)
@@ -141,7 +147,7 @@ class GPT2Tokenizer:
             raise GPT2Error(f"add_bos_token is set, and bos_token={self.bos_token!r} is not in the vocabulary")
         return [self.bos_token_id, *ids]
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
         """Returns the text of ids; bytes that are no UTF-8 are treated as the tokenizer's `errors` says."""
         tokens = self.convert_ids_to_tokens(ids)
         if skip_special_tokens:
@@ -159,9 +165,12 @@ class GPT2Tokenizer:
             result.append(found)
         return result
 
-    def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+    def convert_ids_to_tokens(self, ids: Any) -> list[str]:
         """Returns the tokens of ids; an id outside the vocabulary raises."""
-        ids = [int(i) for i in ids]
+        ids = plain(ids)
+        ids = [ids] if is_int(ids) else ids
+        if not isinstance(ids, list) or not all(map(is_int, ids)):
+            raise GPT2Error(f"ids must be one row of whole numbers, got {str(ids)[:80]}")
         for i in ids:
             if i not in self._tokens:
                 raise GPT2Error(f"id {i} is not in the vocabulary of {len(self)} tokens (0 to {max(self._tokens)})")
