@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 from .errors import GPT2Error
@@ -18,6 +19,8 @@ from .errors import GPT2Error
 JOURNAL = ".replacing.json"
 _TEMPORARY = re.compile(r"\.[^/\\]+\.[0-9a-f]{8}\.tmp")
 _PLAIN = re.compile(r"[^/\\]+")
+_REMOVABLE = re.compile(r"(tf_)?model[-.][^/\\]+")  # checkpoint files: a journal may have nothing else deleted
+_ABANDONED = 3600  # seconds after which a temporary file that nobody writes to is the rest of a killed save
 
 
 class Replacement:
@@ -28,7 +31,7 @@ class Replacement:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self._new: dict[str, Path] = {}
         self._old: list[str] = []
 
@@ -45,6 +48,7 @@ class Replacement:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             settle(self.folder)
+            _clear(self.folder)
         except OSError as error:
             raise GPT2Error(
                 f"cannot save into {self.folder}: {error.strerror}. Give a folder that can be made or written to"
@@ -72,16 +76,22 @@ class Replacement:
             "rename": {name: path.name for name, path in self._new.items()},
             "remove": [name for name in self._old if name not in self._new],
         }
+        # another process that finishes an older save may take this journal for that one's: then it is placed again
+        while any(path.exists() for path in self._new.values()):
+            self._decide(json.dumps(entry))
+            settle(self.folder)
+
+    def _decide(self, entry: str) -> None:
+        """Puts the journal in place: from this rename on, the new files count."""
         journal = self.folder / _temporary(JOURNAL)
         try:
-            journal.write_text(json.dumps(entry), encoding="utf-8")
+            journal.write_text(entry, encoding="utf-8")
             _flush(journal)
             _flush_folder(self.folder)
             os.replace(journal, self.folder / JOURNAL)
         finally:
             journal.unlink(missing_ok=True)
         _flush_folder(self.folder)
-        settle(self.folder)
 
     def _failed(self, error: OSError) -> str:
         decided = (self.folder / JOURNAL).exists()
@@ -95,9 +105,22 @@ def settle(folder: Path) -> None:
     Two processes may do so at once: each rename succeeds for one of them.
     """
     journal = folder / JOURNAL
+    if not journal.exists():
+        return
     try:
-        entry = json.loads(journal.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        _finish(folder, journal)
+    except OSError as error:
+        raise GPT2Error(
+            f"{folder} holds a save that was interrupted, and finishing it failed: {error.strerror or error}. "
+            "Make the folder writable"
+        ) from error
+
+
+def _finish(folder: Path, journal: Path) -> None:
+    try:
+        text = journal.read_text(encoding="utf-8")
+        entry = json.loads(text)
+    except FileNotFoundError:
         return
     except ValueError:
         raise GPT2Error(f"{journal} is damaged: it should list the files of an unfinished save") from None
@@ -108,14 +131,24 @@ def settle(folder: Path) -> None:
     for name in entry["remove"]:
         (folder / name).unlink(missing_ok=True)
     _flush_folder(folder)
-    journal.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if journal.read_text(encoding="utf-8") == text:  # and not already the next save's
+            journal.unlink()
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what killed saves have left: temporary files that nobody has written to for an hour."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def _check(journal: Path, entry: object) -> None:
     """Refuses a journal that no save wrote: one that reaches outside its folder, or for files that are not ours."""
     try:
-        names = [*entry["rename"], *entry["remove"]]  # type: ignore[index]
-        sound = all(_PLAIN.fullmatch(name) and name not in (".", "..") for name in names)
+        sound = all(_PLAIN.fullmatch(name) and name not in (".", "..") for name in entry["rename"])  # type: ignore[index]
+        sound = sound and all(_REMOVABLE.fullmatch(name) for name in entry["remove"])  # type: ignore[index]
         sound = sound and all(_TEMPORARY.fullmatch(name) for name in entry["rename"].values())  # type: ignore[index]
     except (TypeError, KeyError, AttributeError):
         sound = False

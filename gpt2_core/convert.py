@@ -39,8 +39,16 @@ def convert(
         present = [name for name in checkpoint.KNOWN_FILES if (target / name).exists()]
         if present and not force:
             raise GPT2Error(f"{target} holds {', '.join(present)} already: use --force (force=True) to replace it")
-        tensors = found.tensors if dtype is None else _converted(found.tensors, checkpoint.dtype_name(dtype))
-        checkpoint.save(target, source.require_config(), tensors, head, format=to, max_shard_size=max_shard_size)
+        tensors = found.tensors if dtype is None else _converted(found.tensors, checkpoint.float_name(dtype))
+        checkpoint.save(
+            target,
+            source.require_config(),
+            tensors,
+            head,
+            format=to,
+            max_shard_size=max_shard_size,
+            replace=force,
+        )
         return Report(source.format, target, head, len(source), source.skipped)
 
 

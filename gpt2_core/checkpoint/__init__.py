@@ -3,7 +3,7 @@
 from .match import Matched, find_head, match
 from .reader import KNOWN_FILES, Checkpoint
 from .reader import open_checkpoint as open
-from .tensor import Tensor, dtype_name
+from .tensor import Tensor, dtype_name, float_name
 from .writer import FORMATS, save
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Tensor",
     "dtype_name",
     "find_head",
+    "float_name",
     "match",
     "open",
     "save",

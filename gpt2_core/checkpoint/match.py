@@ -13,8 +13,9 @@ from ..errors import GPT2Error
 from ..initial import initial_weights
 from ..weights import HEADS, WeightSpec, published_name, weight_specs
 from .reader import Checkpoint
-from .tensor import FLOATS, Tensor, dtype_name
+from .tensor import FLOATS, Tensor, float_name
 
+TIED = "lm_head.weight"
 HEAD_LAYERS = ("lm_head", "multiple_choice_head", "score", "classifier", "qa_outputs")
 _SHOWN = 4  # names spelled out in an error
 
@@ -59,6 +60,12 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
             f"{source.path} has no {', '.join(missing)}: this head is new, with initial weights from the "
             "seed. Train it before use",
             stacklevel=3,
+        )
+    taken = wanted | ({TIED} if config.tie_word_embeddings else set())
+    unused = [name for name in source.tensors if name not in taken]
+    if unused:
+        warnings.warn(
+            f"{source.path} holds {', '.join(unused)}, for which this model has no head: left out", stacklevel=3
         )
     tensors = {name: source.tensors[published_name(name)] for name in specs if name not in missing}
     return Matched(tensors, missing, _model_dtype(dtype, tensors))
@@ -107,8 +114,8 @@ def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
 
 def _check_tied(source: Checkpoint) -> None:
     """A file may repeat a tied lm_head; one that differs from wte was not tied, and dropping it would lose it."""
-    if source.require_config().tie_word_embeddings and "lm_head.weight" in source.tensors:
-        head, wte = source.tensors["lm_head.weight"], source.tensors["wte.weight"]
+    if source.require_config().tie_word_embeddings and TIED in source.tensors:
+        head, wte = source.tensors[TIED], source.tensors["wte.weight"]
         if head.shape != wte.shape or not np.array_equal(head.bits(), wte.bits()):
             raise GPT2Error(
                 f"{source.path}: lm_head.weight differs from wte.weight, yet tie_word_embeddings is true. "
@@ -129,7 +136,4 @@ def _model_dtype(dtype: object, tensors: Mapping[str, Tensor]) -> str:
     if dtype == "auto":
         widest_first = sorted(set(stored), key=FLOATS.index)
         return widest_first[0] if len(widest_first) == 1 or widest_first[0] != "bfloat16" else "float32"
-    name = dtype_name(dtype)
-    if name not in FLOATS:
-        raise GPT2Error(f"dtype={dtype!r}: it must be one of {', '.join(FLOATS)}, or 'auto' for the file's own")
-    return name
+    return float_name(dtype)

@@ -7,6 +7,7 @@ from .tensor import Tensor
 
 # Published files hold masks beside the weights: `attn.bias` is one, `attn.c_attn.bias` is a weight
 _BUFFER = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
+_PREFIX = re.compile(r"(_orig_mod\.|module\.)*(transformer\.)?")  # torch.compile's, DataParallel's, a head model's
 _TOP_IN_TF = re.compile(r"wte|wpe|ln_f|h_\._\d+|score|multiple_choice_head|lm_head")
 _LEAF_IN_TF = {"embeddings": "weight", "gamma": "weight", "beta": "bias", "kernel": "weight"}
 _OLD_LEAF = {"gamma": "weight", "beta": "bias"}
@@ -29,7 +30,7 @@ def published(name: str, tensor: Tensor) -> Found | None:
 
 
 def _from_torch(name: str, tensor: Tensor) -> Found | None:
-    name = name.removeprefix("transformer.")
+    name = _PREFIX.sub("", name, count=1)
     if _BUFFER.fullmatch(name):
         return None
     head, _, leaf = name.rpartition(".")

@@ -101,6 +101,9 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         for shard in paths:
             files.append(TensorFile(shard))
             _collect(files[-1], read, tensors, skipped)
+        if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
+            # of two tied names safetensors' save_model keeps the first
+            tensors.setdefault("wte.weight", tensors["lm_head.weight"])
         if shards:
             _check_index(file, shards, tensors, skipped)
     except BaseException:

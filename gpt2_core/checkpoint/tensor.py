@@ -90,8 +90,18 @@ class TensorFile:
         self.file.close()
 
 
+def float_name(dtype: object) -> str:
+    """Returns the name of a floating point type, as dtype_name; any other raises."""
+    name = dtype_name(dtype)
+    if name not in FLOATS:
+        raise GPT2Error(f"dtype={dtype!r}: it must be one of {', '.join(FLOATS)}")
+    return name
+
+
 def dtype_name(dtype: object) -> str:
     """Returns the name in STORAGE of a type given as name, short name, or numpy's, torch's or TensorFlow's object."""
+    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+        dtype = np.dtype(dtype)
     name = str(getattr(dtype, "name", dtype)).removeprefix("torch.")
     name = _SHORT.get(name, name)
     if name not in STORAGE:

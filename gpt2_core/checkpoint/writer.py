@@ -28,15 +28,19 @@ def save(
     *,
     format: str = "safetensors",
     max_shard_size: int | str = "5GB",
+    replace: bool = False,
 ) -> None:
     """Writes config.json and the weights, all or nothing; shards of the same format that were there before go.
 
+    A checkpoint of another format that would be read in place of this one raises; with `replace` it goes too.
     `tensors` maps the names of the weight table to values, which are read once, in order.
     """
     if format not in FORMATS:
         raise GPT2Error(f"format={format!r}: it must be one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
     file_name = FORMATS[format]
-    _check_not_hidden(Path(folder), file_name)
+    folder = Path(folder).expanduser()
+    if not replace:
+        _check_not_hidden(folder, file_name)
     write = functools.partial(_WRITERS[format], head=head)
     with Replacement(folder) as new:
         files = {file_name: tensors} if format == "tf-h5" else split(tensors, file_name, max_shard_size)
@@ -46,9 +50,10 @@ def save(
             new.path(file_name + INDEX).write_text(index_text(files), encoding="utf-8", newline="\n")
         text = _saved_config(config, tensors, head).to_json()
         new.path(CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
-        for old in Path(folder).iterdir():
-            if old.name in (file_name, file_name + INDEX) or is_shard(old.name, file_name):
-                new.remove(old.name)
+        for kind in FORMATS.values() if replace else [file_name]:
+            for old in folder.iterdir():
+                if old.name in (kind, kind + INDEX) or is_shard(old.name, kind):
+                    new.remove(old.name)
 
 
 def _check_not_hidden(folder: Path, file_name: str) -> None:
