@@ -40,7 +40,7 @@ class TFGPT2PreTrainedModel(keras.Model):
         for name in ARRAYS & given.keys():
             if isinstance(given[name], list | tuple | int | float | str):
                 given[name] = as_array(name, given[name])
-        return super().__call__(*[given.pop(name) for name in names[: len(args)]], **given)
+        return super().__call__(**given)
 
     def num_parameters(self):
         """Returns how many numbers the model learns; a tied head counts once."""

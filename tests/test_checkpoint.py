@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -296,6 +297,50 @@ class TestBadInput:
         assert words in message_of(checkpoint.open, tmp_path / "x.safetensors")
 
 
+def test_a_head_that_is_left_out_is_named(framework):
+    folder = DATA / "transformers" / "sequence_classification"
+    with pytest.warns(UserWarning, match=r"holds score\.weight, for which this model has no head: left out"):
+        framework.load("lm_head", folder / "tf_model.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        framework.load("model", LM)
+
+
+@pytest.mark.parametrize("rename", [lambda name: f"_orig_mod.{name}", lambda name: f"module.{name}"])
+def test_names_under_wrappers(tmp_path, rename):
+    weights = {rename(f"transformer.{name}"): values for name, values in originals().items()}
+    safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
+    with checkpoint.open(tmp_path / "model.safetensors") as source:
+        assert set(source) == set(originals())
+
+
+def test_a_tied_file_that_kept_the_head_s_name_alone(tmp_path, framework):
+    weights = originals()
+    weights["lm_head.weight"] = weights.pop("wte.weight")
+    safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
+    shutil.copy(LM / "config.json", tmp_path)
+    loaded = framework.weights(framework.load("lm_head", tmp_path))
+    np.testing.assert_array_equal(loaded["transformer.wte.weight"], weights["lm_head.weight"])
+
+
+def test_dtypes_by_any_name():
+    import tensorflow as tf
+
+    for given in ("fp32", "float32", np.float32, np.dtype("<f4"), torch.float32, tf.float32):
+        assert checkpoint.dtype_name(given) == "float32"
+
+
+def test_force_replaces_whatever_was_there(tmp_path):
+    save_random(tmp_path, max_shard_size="4KB")
+    convert(LM, tmp_path, "tf-h5", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tf_model.h5"]
+
+
+def test_convert_takes_floating_types_alone(tmp_path):
+    assert "dtype='int64'" in message_of(convert, LM, tmp_path / "new", dtype="int64")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_new_head_is_announced(tmp_path):
     with checkpoint.open(LM) as source, pytest.warns(UserWarning, match=r"has no score\.weight: this head is new"):
         found = checkpoint.match(source, "sequence_classification")
@@ -382,6 +427,15 @@ class TestAllOrNothing:
         assert not [name for name in left if name.startswith(".")]
         assert len(set(left)) == len(source.files) + 2, "shards of the old one are still there"
 
+    def test_what_killed_saves_left_is_cleared_an_hour_later(self, tmp_path):
+        old, new, other = (tmp_path / name for name in (".a.00000000.tmp", ".b.00000000.tmp", "c.tmp"))
+        for path in (old, new, other):
+            path.write_text("")
+        for path in (old, other):
+            os.utime(path, (0, 0))
+        save_random(tmp_path)
+        assert not old.exists() and new.exists() and other.exists()
+
     @pytest.mark.parametrize(
         "entry",
         [
@@ -389,6 +443,7 @@ class TestAllOrNothing:
             {"rename": {"config.json": "notes.txt"}, "remove": []},
             {"rename": {}, "remove": ["a/b"]},
             {"rename": {}, "remove": [".."]},
+            {"rename": {}, "remove": ["notes.txt"]},
             {"rename": []},
             [],
         ],

@@ -65,7 +65,7 @@ def test_verify_compares_weights(capfd, tmp_path):
     text = said(capfd, "verify", LM, DATA / "transformers" / "model", code=1)
     assert "0 of 28" in text and "wte.weight" in text
     main(["convert", LM, str(tmp_path), "--dtype", "bf16"])
-    assert "0 of 28" in said(capfd, "verify", LM, tmp_path, code=1)
+    assert "bfloat16" in said(capfd, "verify", LM, tmp_path, code=1)
 
 
 def test_convert(capfd, tmp_path):
@@ -87,6 +87,7 @@ def test_generate_says_the_same_in_both(capfd, shakespeare):
 def test_bad_input_is_one_line_and_exit_code_2(capfd, tmp_path):
     assert "no file or folder" in refused(capfd, "info", tmp_path / "nowhere")
     assert "holds no checkpoint" in refused(capfd, "verify", tmp_path)
+    assert "--seed -1" in refused(capfd, "verify", LM, "--seed", "-1")
     assert "not valid JSON" in refused(capfd, "info", _folder_with(tmp_path / "a", config="{"))
     assert "truncated" in refused(capfd, "info", _folder_with(tmp_path / "b", cut=50))
     assert "temperature=0.0" in refused(capfd, "generate", "shakespeare", "--do-sample", "--temperature", "0")

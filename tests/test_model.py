@@ -1,11 +1,19 @@
 """What both trees promise beyond the numbers: padding, caches, losses, shapes, dtypes, errors."""
 
+import copy
+import dataclasses
+import pickle
+
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import torch
 
 from gpt2_core import BaseModelOutput, CausalLMOutput, GPT2Config, GPT2Error
 from gpt2_core.parity import TOLERANCE, require_close
-from tests.frameworks import EVERYTHING, FRAMEWORKS, Keras, Torch, to_numpy
+from gpt2_core.weights import weight_specs
+from tests.frameworks import EVERYTHING, FRAMEWORKS, Keras, Torch, flat, to_numpy
 
 CONFIG = GPT2Config(
     vocab_size=50, n_positions=24, n_embd=24, n_layer=3, n_head=4, initializer_range=0.3, bos_token_id=0, eos_token_id=1
@@ -42,8 +50,6 @@ def test_tuples_and_config_switches(framework):
     model = framework.create("lm_head", CONFIG)
     as_tuple = model(ids_of(1, 4), return_dict=False)
     assert type(as_tuple) is tuple and len(as_tuple) == 2
-    import dataclasses
-
     switched = dataclasses.replace(CONFIG, output_attentions=True, output_hidden_states=True, use_cache=False)
     assert framework.create("lm_head", switched)(ids_of(1, 4)).keys() == ("logits", "hidden_states", "attentions")
 
@@ -163,22 +169,43 @@ def test_16_bit_models_are_near_the_wide_one(runner, dtype, tmp_path):
     assert np.isfinite(runner.run(model, input_ids=ids, attention_mask=np.zeros_like(ids))["logits"]).all()
 
 
-def test_dropout_acts_in_training_only(framework):
-    import dataclasses
+def test_upcasting_attention_saves_scores_that_16_bits_cannot_hold(framework):
+    base = dataclasses.replace(CONFIG, scale_attn_weights=False, initializer_range=40.0, n_layer=1)
+    ids = ids_of(1, 6)
+    finite = {}
+    for upcast in (False, True):
+        config = dataclasses.replace(base, reorder_and_upcast_attn=upcast)
+        attention = framework.run(framework.create("model", config, dtype="float16"), input_ids=ids, **EVERYTHING)
+        finite[upcast] = np.isfinite(attention["attentions.0"]).all()
+    assert finite == {False: False, True: True}
 
-    import torch
 
-    config = dataclasses.replace(CONFIG, resid_pdrop=0.5)
-    model = framework.create("lm_head", config)
+@pytest.mark.parametrize("field", ["embd_pdrop", "attn_pdrop", "resid_pdrop"])
+def test_each_dropout_acts_in_training_only(framework, field):
+    none = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+    model = framework.create("lm_head", dataclasses.replace(CONFIG, **{**none, field: 0.5}))
+    still = framework.create("lm_head", dataclasses.replace(CONFIG, **none))
     ids = ids_of(1, 8)
     quiet = [framework.run(model, input_ids=ids)["logits"] for _ in range(2)]
     np.testing.assert_array_equal(*quiet)
+    np.testing.assert_array_equal(training_logits(framework, still, ids), quiet[0])
+    noisy = [training_logits(framework, model, ids) for _ in range(2)]
+    assert np.abs(noisy[0] - noisy[1]).max() > 0.01 and np.abs(noisy[0] - quiet[0]).max() > 0.01
+
+
+def training_logits(framework, model, ids):
     if isinstance(framework, Torch):
-        torch.manual_seed(0)
-        noisy = [to_numpy(model.train()(torch.as_tensor(ids, device=model.device)).logits) for _ in range(2)]
-    else:
-        noisy = [to_numpy(model(ids, training=True).logits) for _ in range(2)]
-    assert np.abs(noisy[0] - noisy[1]).max() > 0.1 and np.abs(noisy[0] - quiet[0]).max() > 0.1
+        return to_numpy(model.train()(torch.as_tensor(ids, device=model.device)).logits)
+    return to_numpy(model(ids, training=True).logits)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32", "int64"])
+def test_ids_of_every_width(framework, dtype):
+    model = framework.create("lm_head", CONFIG)
+    ids = ids_of(2, 5)
+    ours = model(ids.astype(dtype), labels=ids.astype(dtype), position_ids=np.arange(5)[None].astype(dtype))
+    expected = framework.run(model, input_ids=ids, labels=ids)
+    require_close({"loss": to_numpy(ours.loss)}, {"loss": expected["loss"]}, 0.0)
 
 
 BAD_CALLS = {
@@ -197,6 +224,14 @@ BAD_CALLS = {
     "width": ({"inputs_embeds": np.zeros((1, 2, 5), np.float32)}, "inputs_embeds has width 5, the model n_embd=24"),
     "mask": ({"input_ids": [[1, 2]], "attention_mask": [[1]]}, "attention_mask has shape (1, 1), it must be (1, 2) or"),
     "labels": ({"input_ids": [[1, 2]], "labels": [[1]]}, "labels has shape (1, 1), it must be (1, 2)"),
+    "labels alone": ({"labels": [[1]]}, "give either input_ids or inputs_embeds"),
+    "a mask to add": ({"input_ids": [[1, 2]], "attention_mask": [[0.0, -1e9]]}, "attention_mask holds -1e+09: it must"),
+    "fewer than no logits": (
+        {"input_ids": [[1]], "logits_to_keep": -1},
+        "logits_to_keep=-1: it must be a whole",
+    ),
+    "no pairs": ({"input_ids": [[1]], "past_key_values": 5}, "past_key_values must be what a model returned"),
+    "words": ({"input_ids": "hello"}, "input_ids holds <U5: it must hold numbers"),
     "labels and fewer logits": ({"input_ids": [[1, 2]], "labels": [[1, 2]], "logits_to_keep": 1}, "logits_to_keep=1"),
     "layers of the cache": (
         {"input_ids": [[1]], "past_key_values": ((np.zeros((1, 4, 2, 6), np.float32),) * 2,)},
@@ -268,21 +303,52 @@ class TestKeras:
         model.compile(optimizer="adam")
         losses = model.fit(inputs, epochs=8, batch_size=4, verbose=0).history["loss"]
         assert losses[-1] < losses[0]
+        batches = tf.data.Dataset.from_tensor_slices(inputs).batch(4)
+        assert model.fit(batches, epochs=1, verbose=0).history["loss"][0] < losses[0]
         expected = float(Keras().run(model, input_ids=ids, labels=ids)["loss"])
         for arguments in ((inputs,), (ids, ids)):
             assert model.evaluate(*arguments, verbose=0) == pytest.approx(expected, rel=1e-5)
 
     def test_fit_with_a_loss_of_the_user_s(self, model):
-        import keras
-
         ids = ids_of(8, 7)
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
         history = model.fit(ids, ids, epochs=6, batch_size=4, verbose=0).history
         assert history["loss"][-1] < history["loss"][0] and 0 <= history["accuracy"][-1] <= 1
 
-    def test_keras_files_and_the_summary(self, model, tmp_path, capsys):
-        import keras
+    def test_fit_with_labels_among_the_inputs_and_a_loss_of_the_user_s(self, model):
+        ids = ids_of(8, 7)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        history = model.fit({"input_ids": ids, "labels": ids}, batch_size=4, verbose=0).history
+        assert history["loss"][0] > 0 and 0 <= history["accuracy"][0] <= 1
 
+    def test_fit_says_what_it_lacks(self, model):
+        ids = ids_of(4, 7)
+        model.compile("adam")
+        with pytest.raises(GPT2Error, match="need labels: pass them as targets"):
+            model.fit(ids, verbose=0)
+        with pytest.raises(GPT2Error, match="takes no weights: set labels to -100"):
+            model.fit(ids, ids, sample_weight=np.ones(4), verbose=0)
+        with pytest.raises(GPT2Error, match=r"labels has shape \(4, 6\)|labels has shape \(None, 6\)"):
+            model.fit(ids, ids[:, :6], verbose=0)
+        tuples = Keras().create("lm_head", dataclasses.replace(CONFIG, return_dict=False))
+        tuples.compile("adam")
+        with pytest.raises(GPT2Error, match="return_dict=True"):
+            tuples.fit(ids, ids, verbose=0)
+
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    @pytest.mark.parametrize(
+        "wrong", [{"input_ids": 50}, {"input_ids": -1}, {"labels": -1}, {"labels": 50}, {"position_ids": 24}], ids=str
+    )
+    def test_what_a_graph_cannot_refuse_is_nan(self, model, jit_compile, wrong):
+        inputs = {"input_ids": ids_of(1, 4), "labels": ids_of(1, 4), "position_ids": np.arange(4)[None]}
+        call = tf.function(lambda inputs: model(**inputs).loss, jit_compile=jit_compile, autograph=False)
+        tensors = {name: tf.constant(x) for name, x in inputs.items()}
+        assert np.isfinite(call(tensors))
+        ((name, value),) = wrong.items()
+        tensors[name] = tf.constant(np.where(np.arange(4) == 2, value, inputs[name]))
+        assert np.isnan(call(tensors))
+
+    def test_keras_files_and_the_summary(self, model, tmp_path, capsys):
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")
         ids = ids_of(2, 5)
@@ -295,3 +361,45 @@ class TestKeras:
         paths = [variable.path for variable in model.trainable_variables]
         assert len(set(paths)) == len(paths)
         assert paths[2].endswith("transformer/h.0/ln_1/weight")
+
+
+class TestTorch:
+    """What a plain nn.Module does, these do."""
+
+    @pytest.fixture
+    def model(self):
+        return Torch().create("lm_head", CONFIG)
+
+    def test_copies_and_pickles(self, model, tmp_path):
+        torch.save(model, tmp_path / "model.pt")
+        loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+        for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loaded):
+            require_close(Torch().run(again, input_ids=ids_of(2, 5)), Torch().run(model, input_ids=ids_of(2, 5)), 0.0)
+            assert again.config == model.config
+        with torch.no_grad():
+            copy.deepcopy(model).transformer.wte.weight.zero_()
+        assert model.transformer.wte.weight.abs().max() > 0
+
+    def test_the_state_dict_has_the_published_names_alone(self, model):
+        other = Torch().create("lm_head", CONFIG, seed=1)
+        other.load_state_dict(model.state_dict(), strict=True)
+        require_close(Torch().weights(other), Torch().weights(model), 0.0)
+        assert list(model.state_dict()) == list(weight_specs(CONFIG, "lm_head"))
+
+    @pytest.mark.parametrize("head", ["model", "lm_head"])
+    def test_it_compiles_as_one_graph(self, head):
+        model = Torch().create(head, CONFIG)
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        ids, mask = torch.as_tensor(ids_of(2, 6)), torch.tensor([[0, 1, 1, 1, 1, 1], [1] * 6])
+        with torch.no_grad():
+            ours, theirs = (m(ids, attention_mask=mask, **EVERYTHING) for m in (compiled, model))
+        require_close(flat(ours), flat(theirs), 0.0)
+
+    def test_autocast(self, model):
+        ids = torch.as_tensor(ids_of(2, 6))
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(ids, labels=ids)
+        out.loss.backward()
+        expected = Torch().run(model, input_ids=ids)["logits"]
+        assert out.logits.dtype == torch.bfloat16 and model.transformer.wte.weight.grad.dtype == torch.float32
+        require_close({"logits": to_numpy(out.logits)}, {"logits": expected}, 4e-2)

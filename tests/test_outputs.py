@@ -16,6 +16,12 @@ def test_present_fields_make_the_tuple():
     assert type(out.to_tuple()) is tuple and isinstance(out, CausalLMOutput)
 
 
+def test_names_are_looked_up_as_in_a_dict():
+    out = CausalLMOutput(logits=1)
+    assert "logits" in out and "loss" not in out and 1 in out
+    assert out.get("logits") == 1 and out.get("loss") is None and out.get("loss", 3) == 3
+
+
 def test_order_is_declared_not_given():
     assert CausalLMOutput(logits=2, loss=1) == (1, 2)
 

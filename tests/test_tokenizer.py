@@ -1,5 +1,6 @@
 import hashlib
 import json
+import pickle
 import sysconfig
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_options():
     assert prefixed.tokenize(" w") == ["Ġw"]
 
 
+def test_pickles(gpt2):
+    tokenizer = GPT2Tokenizer(toy().vocabulary, add_bos_token=True)
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.encode("he world") == tokenizer.encode("he world") and again.add_bos_token
+
+
 def test_saving_and_loading(tmp_path, gpt2):
     tokenizer = GPT2Tokenizer(toy().vocabulary, pad_token="<|endoftext|>", add_prefix_space=True, errors="strict")
     files = tokenizer.save_pretrained(tmp_path / "a")
@@ -134,6 +141,9 @@ def test_bad_input(tmp_path, gpt2):
     for text in (None, b"hello", 3, ["a"]):
         with pytest.raises(GPT2Error, match=f"text is a {type(text).__name__}"):
             gpt2.encode(text)
+    for ids in ("12", [1.5], [[1, 2]]):
+        with pytest.raises(GPT2Error, match="one row of whole numbers"):
+            gpt2.decode(ids)
     with pytest.raises(GPT2Error, match="id 50257 is not in the vocabulary"):
         gpt2.decode([50257])
     with pytest.raises(GPT2Error, match="'nothing' is not in the vocabulary"):
