@@ -212,6 +212,7 @@ class GPT2Config:
             raise GPT2Error(f"{name} is not valid JSON ({error}): restore it from where the model came from") from None
         if not isinstance(values, dict):
             raise GPT2Error(f"{name} holds a JSON {type(values).__name__}, not an object of config fields")
+        overrides = _canonical(overrides)  # outside: what is wrong with these is not the file's fault
         try:
             return cls.from_dict(values, **overrides)
         except GPT2Error as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from . import checkpoint
 from .errors import GPT2Error
+from .tokenizer.vocabulary import tokenizer_files
 
 
 class Report(NamedTuple):
@@ -30,6 +31,8 @@ def convert(
 ) -> Report:
     """Writes `dst` from the checkpoint `src` and returns a Report; bit for bit where `dtype` is not given.
 
+    A tokenizer that lies beside it is copied along.
+
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.
     """
     target = Path(dst)
@@ -48,8 +51,13 @@ def convert(
             format=to,
             max_shard_size=max_shard_size,
             replace=force,
+            beside=() if _same(source.path.parent, target) else tokenizer_files(source.path.parent),
         )
         return Report(source.format, target, head, len(source), source.skipped)
+
+
+def _same(a: Path, b: Path) -> bool:
+    return b.exists() and a.samefile(b)
 
 
 def _converted(tensors, dtype):

@@ -17,7 +17,9 @@ class MissingFrameworkError(GPT2Error, ImportError):
 
 def missing_framework(package: str, framework: str, extra: str) -> MissingFrameworkError:
     """Returns the error that says how to install what `package` needs."""
-    return MissingFrameworkError(f'{package} needs {framework}, not installed here: pip install "gpt2-duo[{extra}]"')
+    return MissingFrameworkError(
+        f'{package} needs {framework}, not installed here: pip install "gpt2-duo[{extra}]" (in a clone ".[{extra}]")'
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -103,7 +103,8 @@ class TFGPT2LMHeadModel(GenerationMixin, TFGPT2PreTrainedModel):
         return out if return_dict else out.to_tuple()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Returns `fit`'s loss: the one given to `compile`, on the logits; else the model's own, of labels or y."""
+        """Returns `fit`'s loss: the model's own, of the next tokens; or the one given to `compile`, on the logits as
+        they are, so that its targets must be shifted already."""
         y = labels_of(x, y)
         if not isinstance(y_pred, CausalLMOutput):
             raise GPT2Error("fit and evaluate need outputs by name: make the model with return_dict=True")

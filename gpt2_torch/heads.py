@@ -1,7 +1,9 @@
 """What is put on the trunk: a language model."""
 
+import torch
 import torch.nn.functional as F
 
+from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_logits_to_keep
 from gpt2_core.outputs import CausalLMOutput
@@ -20,6 +22,11 @@ def language_model_loss(logits, labels):
     return F.cross_entropy(predicted, labels[:, 1:].reshape(-1).long(), ignore_index=-100)
 
 
+def check_tied(lm_head, wte):
+    if wte is None or not torch.equal(lm_head, wte):
+        raise GPT2Error("lm_head.weight differs from wte.weight: use a config with tie_word_embeddings=False")
+
+
 class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
     """The language model: token ids (B,T) to logits (B,T,V), a CausalLMOutput."""
 
@@ -30,6 +37,13 @@ class GPT2LMHeadModel(GenerationMixin, GPT2PreTrainedModel):
         self.transformer = GPT2Model(config, seed=LATER)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.n_embd, config.vocab_size)
         self.initialise(seed)
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        """Takes also transformers' state_dict, which lists a tied lm_head.weight beside wte's."""
+        if self.lm_head is None and "lm_head.weight" in state_dict:
+            check_tied(state_dict["lm_head.weight"], state_dict.get("transformer.wte.weight"))
+            state_dict = {name: weight for name, weight in state_dict.items() if name != "lm_head.weight"}
+        return super().load_state_dict(state_dict, strict, assign)
 
     def logits(self, x):
         if self.lm_head is not None:

@@ -336,6 +336,15 @@ def test_force_replaces_whatever_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tf_model.h5"]
 
 
+def test_convert_takes_the_tokenizer_along(tmp_path, shakespeare):
+    from gpt2_core import GPT2Tokenizer
+
+    convert(shakespeare, tmp_path / "a", "tf-h5")
+    assert len(GPT2Tokenizer.from_pretrained(tmp_path / "a" / "tf_model.h5")) == 2048
+    convert(tmp_path / "a", tmp_path / "a", force=True)
+    assert len(GPT2Tokenizer.from_pretrained(tmp_path / "a")) == 2048
+
+
 def test_convert_takes_floating_types_alone(tmp_path):
     assert "dtype='int64'" in message_of(convert, LM, tmp_path / "new", dtype="int64")
     assert not (tmp_path / "new").exists()

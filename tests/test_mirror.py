@@ -31,6 +31,8 @@ FUNCTIONS = {
     "checkpoint.GPT2PreTrainedModel.__call__": "Keras refuses the dict and the lists that PyTorch's forward can take",
     "checkpoint.GPT2PreTrainedModel.get_config": "how Keras saves a model's constructor",
     "checkpoint.GPT2PreTrainedModel.from_config": "how Keras makes a saved model again",
+    "heads.check_tied": "PyTorch users load state_dicts",
+    "heads.GPT2LMHeadModel.load_state_dict": "PyTorch users load state_dicts",
     "heads.labels_of": "fit's labels; PyTorch has no fit",
     "heads.GPT2LMHeadModel.compute_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2LMHeadModel.compute_metrics": "fit's metrics; PyTorch has no fit",

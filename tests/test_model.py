@@ -385,6 +385,10 @@ class TestTorch:
         other.load_state_dict(model.state_dict(), strict=True)
         require_close(Torch().weights(other), Torch().weights(model), 0.0)
         assert list(model.state_dict()) == list(weight_specs(CONFIG, "lm_head"))
+        state = model.state_dict()
+        other.load_state_dict({**state, "lm_head.weight": state["transformer.wte.weight"]})  # as transformers has it
+        with pytest.raises(GPT2Error, match="tie_word_embeddings=False"):
+            other.load_state_dict({**state, "lm_head.weight": state["transformer.wte.weight"] + 1})
 
     @pytest.mark.parametrize("head", ["model", "lm_head"])
     def test_it_compiles_as_one_graph(self, head):

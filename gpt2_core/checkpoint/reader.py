@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..assets import packaged
+from ..assets import PACKAGED_MODELS, packaged
 from ..atomic import settle
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
@@ -21,6 +21,7 @@ from .tf_h5 import read_tf_h5
 SAFETENSORS_FILE = "model.safetensors"
 TF_H5_FILE = "tf_model.h5"
 INDEX = ".index.json"
+_BIN = "pytorch_model.bin"
 # What a folder is searched for, in this order
 KNOWN_FILES = (SAFETENSORS_FILE, SAFETENSORS_FILE + INDEX, TF_H5_FILE, TF_H5_FILE + INDEX)
 
@@ -85,8 +86,8 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     path = packaged(source)
     if not path.exists():
         raise GPT2Error(
-            f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, "
-            "or such a file"
+            f"no file or folder {str(source)!r}, and nothing is downloaded: give a folder that holds one of "
+            f"{', '.join(KNOWN_FILES)}, such a file, or the name of a packaged model ({', '.join(PACKAGED_MODELS)})"
         )
     settle(path if path.is_dir() else path.parent)
     file = find_checkpoint(path) if path.is_dir() else path
@@ -120,7 +121,8 @@ def find_checkpoint(folder: Path) -> Path:
             return folder / name
     others = sorted(entry.name for entry in folder.iterdir())
     listing = ", ".join(others[:8]) + (", …" if len(others) > 8 else "") if others else "nothing"
-    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}")
+    hint = ". A pytorch_model.bin is not read yet: torch.load it and save it as safetensors" if _BIN in others else ""
+    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}{hint}")
 
 
 def _reader(name: str, file: Path) -> tuple[str, Callable[[TensorFile], dict[str, Tensor]]]:

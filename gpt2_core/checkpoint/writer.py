@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..atomic import Replacement
@@ -29,10 +30,12 @@ def save(
     format: str = "safetensors",
     max_shard_size: int | str = "5GB",
     replace: bool = False,
+    beside: Iterable[Path] = (),
 ) -> None:
     """Writes config.json and the weights, all or nothing; shards of the same format that were there before go.
 
     A checkpoint of another format that would be read in place of this one raises; with `replace` it goes too.
+    `beside`: files that are copied along, a tokenizer's say.
     `tensors` maps the names of the weight table to values, which are read once, in order.
     """
     if format not in FORMATS:
@@ -48,6 +51,8 @@ def save(
             write(new.path(name), shard)
         if len(files) > 1:
             new.path(file_name + INDEX).write_text(index_text(files), encoding="utf-8", newline="\n")
+        for file in beside:
+            shutil.copyfile(file, new.path(file.name))
         text = _saved_config(config, tensors, head).to_json()
         new.path(CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
         for kind in FORMATS.values() if replace else [file_name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from .. import checkpoint
 from ..tokenizer import GPT2Tokenizer
 from .frameworks import FRAMEWORKS, add_choice
 
@@ -27,6 +28,8 @@ def add_to(commands) -> None:
 
 def run(options) -> int:
     """Prints the prompt with its continuation."""
+    with checkpoint.open(options.model):  # says at once what is wrong with it
+        pass
     tokenizer = GPT2Tokenizer.from_pretrained(options.model)
     model = FRAMEWORKS[options.framework].lm_head().from_pretrained(options.model, dtype=options.dtype)
     text, ids = continuation(

@@ -68,6 +68,7 @@ class GPT2Tokenizer:
         if str(folder) in PUBLISHED and not (Path(folder) / VOCAB_FILE).is_file():
             return cls(published_vocabulary(), **settings)
         path = packaged(folder)
+        path = path.parent if path.is_file() else path  # a checkpoint file: its tokenizer lies beside it
         if not path.is_dir():
             raise GPT2Error(f"no folder {str(folder)!r}: give a folder with {VOCAB_FILE} and {MERGES_FILE}, or 'gpt2'")
         settle(path)

@@ -12,6 +12,7 @@ from ..errors import GPT2Error
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MERGES_HEADER = "#version: 0.2"
+TOKENIZER_FILES = (VOCAB_FILE, MERGES_FILE, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 PUBLISHED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")  # all use one vocabulary
 
 
@@ -41,6 +42,11 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
                     f"{VOCAB_FILE} lacks: the two files do not belong together"
                 )
     return Vocabulary(ids, merges)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Returns the files of a tokenizer that a folder holds, whoever wrote them."""
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def write_vocabulary(vocabulary: Vocabulary, vocab_file: Path, merges_file: Path) -> None:
