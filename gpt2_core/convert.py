@@ -35,7 +35,7 @@ def convert(
 
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.
     """
-    target = Path(dst)
+    target = Path(dst).expanduser()
     with checkpoint.open(src) as source:
         head = checkpoint.find_head(source)
         found = checkpoint.match(source, head, "auto")
