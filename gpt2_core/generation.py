@@ -172,8 +172,6 @@ def _prompts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (ids, mask), both (B, T): every row's kept tokens moved to its right end, where text goes on."""
     rows = _rows(config, input_ids, attention_mask, bos)
-    if not rows:
-        raise GPT2Error("input_ids holds no prompt: give at least one row of token ids")
     width = max(len(row) for row in rows)
     ids = np.full((len(rows), width), pad, np.int64)
     mask = np.zeros((len(rows), width), np.int64)
@@ -183,9 +181,8 @@ def _prompts(
                 raise GPT2Error(
                     f"input_ids holds {token}: ids must be from 0 to vocab_size - 1 = {config.vocab_size - 1}"
                 )
-        if row:
-            ids[r, -len(row) :] = row
-            mask[r, -len(row) :] = 1
+        ids[r, -len(row) :] = row
+        mask[r, -len(row) :] = 1
     return ids, mask
 
 
