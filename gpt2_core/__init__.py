@@ -5,17 +5,29 @@ from .config import GPT2Config
 from .convert import convert
 from .errors import GPT2Error
 from .generation import GenerationConfig
-from .outputs import BaseModelOutput, CausalLMOutput, ModelOutput
+from .outputs import (
+    BaseModelOutput,
+    CausalLMOutput,
+    GPT2DoubleHeadsModelOutput,
+    ModelOutput,
+    QuestionAnsweringOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from .tokenizer import GPT2Tokenizer
 
 __all__ = [
     "BaseModelOutput",
     "CausalLMOutput",
     "GPT2Config",
+    "GPT2DoubleHeadsModelOutput",
     "GPT2Error",
     "GPT2Tokenizer",
     "GenerationConfig",
     "ModelOutput",
+    "QuestionAnsweringOutput",
+    "SequenceClassifierOutput",
+    "TokenClassifierOutput",
     "checkpoint",
     "convert",
 ]

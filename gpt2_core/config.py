@@ -63,10 +63,7 @@ def _accept_aliases(cls):
 
     @functools.wraps(generated)
     def __init__(self, **values):
-        values = _canonical(values)
-        if isinstance(values.get("id2label"), Mapping):
-            values.setdefault("num_labels", len(values["id2label"]))
-        generated(self, **values)
+        generated(self, **_settle_labels(_canonical(values)))
 
     cls.__init__ = __init__
     for alias, field in ALIASES.items():
@@ -118,6 +115,7 @@ class GPT2Config:
     summary_proj_to_labels: bool = True
     summary_first_dropout: float = 0.1
     summary_last_dropout: float = 0.0
+    classifier_dropout: float = 0.1  # of token classification
     num_labels: int = 2
     id2label: Mapping[int, str] | None = None  # None: LABEL_0, LABEL_1, …
     problem_type: str | None = None  # None: inferred from the labels
@@ -142,6 +140,16 @@ class GPT2Config:
         return self.n_inner or 4 * self.n_embd
 
     @property
+    def summary_width(self) -> int:
+        """How many numbers the multiple choice head gives a choice: one score, or num_labels where that was given.
+
+        Without projection, or with one that is not to labels, n_embd numbers.
+        """
+        if not (self.summary_use_proj and self.summary_proj_to_labels):
+            return self.n_embd
+        return self.num_labels if self.id2label or self.num_labels != GPT2Config.num_labels else 1
+
+    @property
     def label2id(self) -> dict[str, int]:
         """Label name -> number, the inverse of id2label."""
         return {label: i for i, label in self.labels.items()}
@@ -149,7 +157,7 @@ class GPT2Config:
     @property
     def labels(self) -> dict[int, str]:
         """Label number -> name, whether or not names were given."""
-        return dict(self.id2label) if self.id2label else {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        return dict(self.id2label) if self.id2label else _unnamed(self.num_labels)
 
     @classmethod
     def preset(cls, name: str, **overrides) -> GPT2Config:
@@ -258,6 +266,30 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _unnamed(num_labels: int) -> dict[int, str]:
+    """Returns the names of labels that were given none."""
+    return {i: f"LABEL_{i}" for i in range(num_labels)}
+
+
+def _settle_labels(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the constructor's arguments with num_labels and id2label in agreement, where one follows from the other.
+
+    num_labels=2 is the default too: that it was given is kept as names for both, which two scores a choice ask for.
+    """
+    names, number = values.get("id2label"), values.get("num_labels")
+    if "id2label" not in values and number == GPT2Config.num_labels:
+        return {**values, "id2label": _unnamed(number)}
+    if not isinstance(names, Mapping):
+        return values
+    if (
+        number is not None
+        and len(names) != number
+        and list(names.values()) == [f"LABEL_{i}" for i in range(len(names))]
+    ):
+        return {**values, "id2label": None}  # names that say nothing do not contradict another number
+    return {"num_labels": len(names), **values}
+
+
 def _freeze(config: GPT2Config) -> None:
     """Takes private, unchangeable copies of the mutable values, so that no caller's dict is shared."""
     for name in _FIELDS:
@@ -287,7 +319,14 @@ def _freeze(config: GPT2Config) -> None:
 _POSITIVE_INT = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels")
 _OPTIONAL_ID = ("bos_token_id", "pad_token_id")
 _BOOL = tuple(field.name for field in dataclasses.fields(GPT2Config) if field.type == "bool")
-_PROBABILITY = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "summary_last_dropout")
+_PROBABILITY = (
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "summary_first_dropout",
+    "summary_last_dropout",
+    "classifier_dropout",
+)
 _CHOICE = {
     "activation_function": ACTIVATIONS,
     "summary_type": SUMMARY_TYPES,

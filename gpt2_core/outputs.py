@@ -84,16 +84,50 @@ def _rebuild(cls: type[ModelOutput], values: Mapping[str, Any]) -> ModelOutput:
     return cls(**values)
 
 
+_COMMON = ("past_key_values", "hidden_states", "attentions", "cross_attentions")
+
+
 class BaseModelOutput(ModelOutput):
-    """GPT2Model: last_hidden_state (B,T,C); past_key_values L x (key, value), each (B,H,S,D);
-    hidden_states L+1 x (B,T,C), the embeddings first, the last one after ln_f; attentions L x (B,H,T,S)."""
+    """GPT2Model: last_hidden_state (B,T,C); past_key_values L x (key, value), each (B,H,S,D), and with cross-attention
+    L x (key, value, cross_key, cross_value), the last two (B,H,E,D); hidden_states L+1 x (B,T,C), the embeddings first,
+    the last one after ln_f; attentions L x (B,H,T,S); cross_attentions L x (B,H,T,E)."""
 
     __slots__ = ()
-    names = ("last_hidden_state", "past_key_values", "hidden_states", "attentions", "cross_attentions")
+    names = ("last_hidden_state", *_COMMON)
 
 
 class CausalLMOutput(ModelOutput):
     """GPT2LMHeadModel: loss (); logits (B,T,V); the rest as BaseModelOutput."""
 
     __slots__ = ()
-    names = ("loss", "logits", "past_key_values", "hidden_states", "attentions", "cross_attentions")
+    names = ("loss", "logits", *_COMMON)
+
+
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """GPT2DoubleHeadsModel: loss () of the language model; mc_loss () of the choices; logits (B,N,T,V);
+    mc_logits (B,N), or (B,N,K) where the head gives a choice K numbers; past_key_values of B*N rows;
+    hidden_states L+1 x (B,N,T,C); attentions L x (B,N,H,T,S); cross_attentions L x (B,N,H,T,E)."""
+
+    __slots__ = ()
+    names = ("loss", "mc_loss", "logits", "mc_logits", *_COMMON)
+
+
+class SequenceClassifierOutput(ModelOutput):
+    """GPT2ForSequenceClassification: loss (); logits (B,num_labels); the rest as BaseModelOutput."""
+
+    __slots__ = ()
+    names = ("loss", "logits", *_COMMON)
+
+
+class TokenClassifierOutput(ModelOutput):
+    """GPT2ForTokenClassification: loss (); logits (B,T,num_labels); the rest as BaseModelOutput."""
+
+    __slots__ = ()
+    names = ("loss", "logits", *_COMMON)
+
+
+class QuestionAnsweringOutput(ModelOutput):
+    """GPT2ForQuestionAnswering: loss (); start_logits (B,T); end_logits (B,T); the rest as BaseModelOutput."""
+
+    __slots__ = ()
+    names = ("loss", "start_logits", "end_logits", *_COMMON)

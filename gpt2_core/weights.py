@@ -13,7 +13,14 @@ from typing import NamedTuple
 from .config import GPT2Config
 from .errors import GPT2Error
 
-HEADS = ("model", "lm_head", "double_heads", "sequence_classification")
+HEADS = (
+    "model",
+    "lm_head",
+    "double_heads",
+    "sequence_classification",
+    "token_classification",
+    "question_answering",
+)
 TRUNK = "transformer."
 
 
@@ -87,12 +94,18 @@ def _head(config: GPT2Config, head: str) -> dict[str, WeightSpec]:
     if head in ("lm_head", "double_heads") and not config.tie_word_embeddings:
         specs["lm_head.weight"] = WeightSpec((V, C), std)
     if head == "double_heads" and config.summary_use_proj:
-        outputs = 1 if config.summary_proj_to_labels else C
-        specs["multiple_choice_head.summary.weight"] = WeightSpec((outputs, C), std)
-        specs["multiple_choice_head.summary.bias"] = WeightSpec((outputs,))
+        specs |= _linear("multiple_choice_head.summary", config.summary_width, C, std)
     if head == "sequence_classification":
         specs["score.weight"] = WeightSpec((config.num_labels, C), std)
+    if head == "token_classification":
+        specs |= _linear("classifier", config.num_labels, C, std)
+    if head == "question_answering":
+        specs |= _linear("qa_outputs", 2, C, std)  # where the answer starts, where it ends
     return specs
+
+
+def _linear(name: str, n_out: int, n_in: int, std: float) -> dict[str, WeightSpec]:
+    return {f"{name}.weight": WeightSpec((n_out, n_in), std), f"{name}.bias": WeightSpec((n_out,))}
 
 
 def _conv1d(name: str, n_in: int, n_out: int, std: float) -> dict[str, WeightSpec]:

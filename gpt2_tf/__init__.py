@@ -14,9 +14,21 @@ if not hasattr(keras, "ops"):
     raise missing_framework("gpt2_tf", f"Keras 3 (this is {keras.__version__})", "tf")
 
 from gpt2_core.config import GPT2Config
+from gpt2_core.outputs import GPT2DoubleHeadsModelOutput as TFGPT2DoubleHeadsModelOutput
 from gpt2_core.tokenizer import GPT2Tokenizer
 
-from .heads import TFGPT2LMHeadModel
+from .classifiers import TFGPT2ForQuestionAnswering, TFGPT2ForSequenceClassification, TFGPT2ForTokenClassification
+from .heads import TFGPT2DoubleHeadsModel, TFGPT2LMHeadModel
 from .model import TFGPT2Model
 
-__all__ = ["GPT2Config", "GPT2Tokenizer", "TFGPT2LMHeadModel", "TFGPT2Model"]
+__all__ = [
+    "GPT2Config",
+    "GPT2Tokenizer",
+    "TFGPT2DoubleHeadsModel",
+    "TFGPT2DoubleHeadsModelOutput",
+    "TFGPT2ForQuestionAnswering",
+    "TFGPT2ForSequenceClassification",
+    "TFGPT2ForTokenClassification",
+    "TFGPT2LMHeadModel",
+    "TFGPT2Model",
+]

@@ -1,4 +1,4 @@
-"""Causal self-attention and its mask."""
+"""Causal self-attention, cross-attention, and what each query sees."""
 
 import math
 
@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from .dropout import dropout
 from .layers import Conv1D, wide
 
-# B batch, T new tokens, P past, S = P + T, C n_embd, H heads, D = C / H
+# B batch, T new tokens, P past, S = P + T, E encoder tokens, C n_embd, H heads, D = C / H
 
 
 def visible_keys(attention_mask, new, past):
@@ -24,8 +25,17 @@ def visible_keys(attention_mask, new, past):
     return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
 
 
-class Attention(keras.layers.Layer):
-    """Multi-head attention of new tokens over the past and themselves."""
+def visible_encoder_keys(encoder_attention_mask, length):
+    """Returns (keep, every), as above, of the encoder's tokens, which have no order."""
+    every = ops.ones((1, length), "bool")
+    if encoder_attention_mask is None:
+        return every, every
+    keep = ops.not_equal(encoder_attention_mask, 0)
+    return keep[:, None, None, :] if len(keep.shape) == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
+
+
+class Heads(keras.layers.Layer):
+    """What both attentions share: C split into heads, and their weighted sums over the keys."""
 
     def __init__(self, config, layer_idx, **kwargs):
         super().__init__(**kwargs)
@@ -36,13 +46,8 @@ class Attention(keras.layers.Layer):
         if config.scale_attn_by_inverse_layer_idx:
             self.scale /= layer_idx + 1
         self.upcast = config.reorder_and_upcast_attn
-        dtype = self.dtype_policy
-        with keras.name_scope(self.name):
-            self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, name="c_attn", dtype=dtype)
-            self.c_proj = Conv1D(config.n_embd, config.n_embd, name="c_proj", dtype=dtype)
-            self.attn_dropout = keras.layers.Dropout(config.attn_pdrop, dtype=dtype)
-            self.resid_dropout = keras.layers.Dropout(config.resid_pdrop, dtype=dtype)
-        self.built = True
+        self.attn_dropout = config.attn_pdrop
+        self.resid_dropout = config.resid_pdrop
 
     def split_heads(self, x):
         B, T, _ = ops.shape(x)
@@ -64,11 +69,51 @@ class Attention(keras.layers.Layer):
         w = ops.ones_like(w) if w.shape[-1] == 1 else ops.softmax(w, axis=-1)
         return ops.cast(w, dtype)
 
-    def call(self, x, visible, past=None):
+    def attend(self, q, k, v, visible, head_mask, seed):
+        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value."""
+        w = self.probabilities(q, k, *visible)
+        if head_mask is not None:
+            w = w * ops.cast(head_mask, w.dtype)[:, None, None]
+        return self.merge_heads(ops.matmul(dropout(w, self.attn_dropout, seed), v)), w
+
+
+class Attention(Heads):
+    """Attention of new tokens over the past and themselves."""
+
+    def __init__(self, config, layer_idx, **kwargs):
+        super().__init__(config, layer_idx, **kwargs)
+        dtype = self.dtype_policy
+        with keras.name_scope(self.name):
+            self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, name="c_attn", dtype=dtype)
+            self.c_proj = Conv1D(config.n_embd, config.n_embd, name="c_proj", dtype=dtype)
+        self.built = True
+
+    def call(self, x, visible, past=None, head_mask=None, seed=None):
         q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
         if past is not None:
             k = ops.concatenate([ops.cast(past[0], k.dtype), k], axis=2)  # (B, H, S, D)
             v = ops.concatenate([ops.cast(past[1], v.dtype), v], axis=2)
-        w = self.probabilities(q, k, *visible)
-        a = self.merge_heads(ops.matmul(self.attn_dropout(w), v))
-        return self.resid_dropout(self.c_proj(a)), (k, v), w
+        a, w = self.attend(q, k, v, visible, head_mask, seed)
+        return dropout(self.c_proj(a), self.resid_dropout, seed, 1), (k, v), w
+
+
+class CrossAttention(Heads):
+    """Attention of new tokens over an encoder's, whose keys and values are those of the past unless it is given."""
+
+    def __init__(self, config, layer_idx, **kwargs):
+        super().__init__(config, layer_idx, **kwargs)
+        dtype = self.dtype_policy
+        with keras.name_scope(self.name):
+            self.c_attn = Conv1D(config.n_embd, 2 * config.n_embd, name="c_attn", dtype=dtype)
+            self.q_attn = Conv1D(config.n_embd, config.n_embd, name="q_attn", dtype=dtype)
+            self.c_proj = Conv1D(config.n_embd, config.n_embd, name="c_proj", dtype=dtype)
+        self.built = True
+
+    def call(self, x, encoder, visible, past=None, head_mask=None, seed=None):
+        q = self.split_heads(self.q_attn(x))  # (B, H, T, D)
+        if encoder is None:
+            k, v = (ops.cast(part, q.dtype) for part in past)
+        else:
+            k, v = (self.split_heads(part) for part in ops.split(self.c_attn(encoder), 2, axis=-1))  # each (B, H, E, D)
+        a, w = self.attend(q, k, v, visible, head_mask, seed)
+        return dropout(self.c_proj(a), self.resid_dropout, seed, 1), (k, v), w

@@ -12,9 +12,9 @@ def wide(dtype):
     return "float64" if dtype == "float64" else "float32"
 
 
-def parameter(layer, name, *shape):
-    """Returns a new weight of `layer`, zeros until values are assigned."""
-    return layer.add_weight(shape=shape, name=name, initializer="zeros")
+def parameter(layer, name, *shape, autocast=True):
+    """Returns a new weight of `layer`, zeros until values are assigned; autocast: mixed precision may narrow it."""
+    return layer.add_weight(shape=shape, name=name, initializer="zeros", autocast=autocast)
 
 
 class Conv1D(keras.layers.Layer):
@@ -31,15 +31,17 @@ class Conv1D(keras.layers.Layer):
 
 
 class Linear(keras.layers.Layer):
-    """x W^T with W stored (out, in), no bias."""
+    """x W^T, + b if there is one, with W stored (out, in)."""
 
-    def __init__(self, n_in, n_out, **kwargs):
+    def __init__(self, n_in, n_out, bias=False, **kwargs):
         super().__init__(**kwargs)
-        self.weight = parameter(self, "weight", n_out, n_in)
+        self.weight = parameter(self, "weight", n_out, n_in, autocast=False)
+        self.bias = parameter(self, "bias", n_out) if bias else None
         self.built = True
 
     def call(self, x):
-        return ops.matmul(x, ops.transpose(self.weight))
+        x = ops.matmul(x, ops.transpose(ops.cast(self.weight, x.dtype)))
+        return x if self.bias is None else x + self.bias
 
 
 class Embedding(keras.layers.Layer):
@@ -47,14 +49,14 @@ class Embedding(keras.layers.Layer):
 
     def __init__(self, rows, width, **kwargs):
         super().__init__(**kwargs)
-        self.weight = parameter(self, "weight", rows, width)
+        self.weight = parameter(self, "weight", rows, width, autocast=False)
         self.built = True
 
     def call(self, ids):
         # a graph cannot refuse an id that the table lacks: NaN tells of it where TensorFlow would take another row
         inside = ops.logical_and(ids >= 0, ids < self.weight.shape[0])
         x = ops.take(self.weight, ops.where(inside, ids, 0), axis=0)
-        return ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype))
+        return ops.cast(ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype)), self.compute_dtype)
 
 
 class LayerNorm(keras.layers.Layer):
@@ -63,8 +65,8 @@ class LayerNorm(keras.layers.Layer):
     def __init__(self, width, epsilon, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
-        self.weight = parameter(self, "weight", width)
-        self.bias = parameter(self, "bias", width)
+        self.weight = parameter(self, "weight", width, autocast=False)
+        self.bias = parameter(self, "bias", width, autocast=False)
         self.built = True
 
     def call(self, x):

@@ -10,9 +10,21 @@ except ModuleNotFoundError as error:
     raise missing_framework("gpt2_torch", "PyTorch", "torch") from None
 
 from gpt2_core.config import GPT2Config
+from gpt2_core.outputs import GPT2DoubleHeadsModelOutput
 from gpt2_core.tokenizer import GPT2Tokenizer
 
-from .heads import GPT2LMHeadModel
+from .classifiers import GPT2ForQuestionAnswering, GPT2ForSequenceClassification, GPT2ForTokenClassification
+from .heads import GPT2DoubleHeadsModel, GPT2LMHeadModel
 from .model import GPT2Model
 
-__all__ = ["GPT2Config", "GPT2LMHeadModel", "GPT2Model", "GPT2Tokenizer"]
+__all__ = [
+    "GPT2Config",
+    "GPT2DoubleHeadsModel",
+    "GPT2DoubleHeadsModelOutput",
+    "GPT2ForQuestionAnswering",
+    "GPT2ForSequenceClassification",
+    "GPT2ForTokenClassification",
+    "GPT2LMHeadModel",
+    "GPT2Model",
+    "GPT2Tokenizer",
+]

@@ -1,4 +1,4 @@
-"""Causal self-attention and its mask."""
+"""Causal self-attention, cross-attention, and what each query sees."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from .layers import Conv1D, wide
 
-# B batch, T new tokens, P past, S = P + T, C n_embd, H heads, D = C / H
+# B batch, T new tokens, P past, S = P + T, E encoder tokens, C n_embd, H heads, D = C / H
 
 
 def visible_keys(attention_mask, new, past, device):
@@ -23,8 +23,17 @@ def visible_keys(attention_mask, new, past, device):
     return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
 
 
-class Attention(nn.Module):
-    """Multi-head attention of new tokens over the past and themselves."""
+def visible_encoder_keys(encoder_attention_mask, length, device):
+    """Returns (keep, every), as above, of the encoder's tokens, which have no order."""
+    every = torch.ones(1, length, dtype=torch.bool, device=device)
+    if encoder_attention_mask is None:
+        return every, every
+    keep = encoder_attention_mask != 0
+    return keep[:, None, None, :] if keep.ndim == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
+
+
+class Heads(nn.Module):
+    """What both attentions share: C split into heads, and their weighted sums over the keys."""
 
     def __init__(self, config, layer_idx):
         super().__init__()
@@ -35,8 +44,6 @@ class Attention(nn.Module):
         if config.scale_attn_by_inverse_layer_idx:
             self.scale /= layer_idx + 1
         self.upcast = config.reorder_and_upcast_attn
-        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
-        self.c_proj = Conv1D(config.n_embd, config.n_embd)
         self.attn_dropout = nn.Dropout(config.attn_pdrop)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
@@ -58,11 +65,45 @@ class Attention(nn.Module):
         w = torch.where(keep, w, torch.where(causal, lowest, -torch.inf))
         return torch.softmax(w, dim=-1).to(dtype)
 
-    def forward(self, x, visible, past=None):
+    def attend(self, q, k, v, visible, head_mask):
+        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value."""
+        w = self.probabilities(q, k, *visible)
+        if head_mask is not None:
+            w = w * head_mask.to(w.dtype)[:, None, None]
+        return self.merge_heads(self.attn_dropout(w) @ v), w
+
+
+class Attention(Heads):
+    """Attention of new tokens over the past and themselves."""
+
+    def __init__(self, config, layer_idx):
+        super().__init__(config, layer_idx)
+        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
+        self.c_proj = Conv1D(config.n_embd, config.n_embd)
+
+    def forward(self, x, visible, past=None, head_mask=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
         if past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)
-        w = self.probabilities(q, k, *visible)
-        a = self.merge_heads(self.attn_dropout(w) @ v)
+        a, w = self.attend(q, k, v, visible, head_mask)
+        return self.resid_dropout(self.c_proj(a)), (k, v), w
+
+
+class CrossAttention(Heads):
+    """Attention of new tokens over an encoder's, whose keys and values are those of the past unless it is given."""
+
+    def __init__(self, config, layer_idx):
+        super().__init__(config, layer_idx)
+        self.c_attn = Conv1D(config.n_embd, 2 * config.n_embd)
+        self.q_attn = Conv1D(config.n_embd, config.n_embd)
+        self.c_proj = Conv1D(config.n_embd, config.n_embd)
+
+    def forward(self, x, encoder, visible, past=None, head_mask=None):
+        q = self.split_heads(self.q_attn(x))  # (B, H, T, D)
+        if encoder is None:
+            k, v = (part.to(q) for part in past)
+        else:
+            k, v = (self.split_heads(part) for part in self.c_attn(encoder).chunk(2, dim=-1))  # each (B, H, E, D)
+        a, w = self.attend(q, k, v, visible, head_mask)
         return self.resid_dropout(self.c_proj(a)), (k, v), w

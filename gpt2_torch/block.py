@@ -1,8 +1,8 @@
-"""One layer: attention and MLP, each behind its norm, each added to the residual stream."""
+"""One layer: attention, MLP, between them attention to an encoder; each behind its norm, each added to what it got."""
 
 from torch import nn
 
-from .attention import Attention
+from .attention import Attention, CrossAttention
 from .layers import ACTIVATIONS, Conv1D, LayerNorm
 
 
@@ -21,17 +21,30 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attn(ln_1 x), then x + mlp(ln_2 x)."""
+    """x + attn(ln_1 x), then x + crossattention(ln_cross_attn x) if an encoder is given, then x + mlp(ln_2 x)."""
 
     def __init__(self, config, layer_idx):
         super().__init__()
         self.ln_1 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.attn = Attention(config, layer_idx)
         self.ln_2 = LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        if config.add_cross_attention:
+            self.crossattention = CrossAttention(config, layer_idx)
+            self.ln_cross_attn = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x, visible, past=None):
-        a, present, w = self.attn(self.ln_1(x), visible, past)
+    def forward(self, x, visible, past=None, head_mask=None, encoder=None, encoder_visible=None):
+        """Returns x (B, T, C), the keys and values to be kept, and the weights of one attention or of both.
+
+        encoder_visible: None where there is no encoder. encoder: None where `past` holds its keys and values.
+        """
+        own, cross = (None, None) if past is None else (past[:2], past[2:])
+        a, present, w = self.attn(self.ln_1(x), visible, own, head_mask)
         x = x + a
+        weights = (w,)
+        if encoder_visible is not None:
+            a, kept, w = self.crossattention(self.ln_cross_attn(x), encoder, encoder_visible, cross, head_mask)
+            x = x + a
+            present, weights = present + kept, (*weights, w)
         x = x + self.mlp(self.ln_2(x))
-        return x, present, w
+        return x, present, weights

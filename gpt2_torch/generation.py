@@ -42,14 +42,14 @@ class GenerationMixin:
 
     def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
         """Returns the next token (B,), and the cache that holds everything before it."""
-        out = self(
+        out = self.transformer(
             input_ids,
             past_key_values,
             attention_mask,
             use_cache=True,
-            logits_to_keep=1,
             return_dict=True,
             output_hidden_states=False,
             output_attentions=False,
         )
-        return pick(out.logits[:, -1], steps, uniforms), out.past_key_values
+        logits = self.logits(out.last_hidden_state[:, -1:])[:, -1]  # (B, V)
+        return pick(logits, steps, uniforms), out.past_key_values

@@ -2,18 +2,24 @@
 
 import torch
 
-from gpt2_core.inputs import as_array, check_ids, check_labels, check_mask, check_pairs, check_shapes
+from gpt2_core.inputs import as_array, check_ids, check_mask, check_pairs, check_shapes
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
+MASKS = ("attention_mask", "encoder_attention_mask")
 
 
-def as_tensors(config, device, past_key_values=None, **inputs):
-    """Returns the inputs by name as tensors on `device`, shapes and ids checked; None stays None."""
+def as_tensors(config, device, past_key_values=None, choices=False, **inputs):
+    """Returns the inputs by name as tensors on `device`, shapes and ids checked; None stays None.
+
+    choices: whether the inputs have an axis of choices after the batch.
+    """
     tensors = {name: as_tensor(name, value, device) for name, value in inputs.items()}
     shapes = {name: None if value is None else tuple(value.shape) for name, value in tensors.items()}
     past = as_pairs(past_key_values, device)
-    check_shapes(config, past_key_values=past and [[tuple(x.shape) for x in pair] for pair in past], **shapes)
-    check_mask(concrete(tensors["attention_mask"]))
+    past_shapes = None if past is None else [[tuple(x.shape) for x in pair] for pair in past]
+    check_shapes(config, past_key_values=past_shapes, choices=choices, **shapes)
+    for name in MASKS:
+        check_mask(name, concrete(tensors[name]))
     for name in IDS:
         check_ids(config, name, concrete(tensors[name]))
         tensors[name] = None if tensors[name] is None else tensors[name].long()
@@ -21,21 +27,29 @@ def as_tensors(config, device, past_key_values=None, **inputs):
 
 
 def as_pairs(past_key_values, device):
-    """Returns a cache as pairs (key, value) of tensors."""
+    """Returns a cache as tensors, a pair or four of them a layer."""
     if past_key_values is None:
         return None
     check_pairs(past_key_values)
     return tuple(tuple(as_tensor("past_key_values", x, device) for x in pair) for pair in past_key_values)
 
 
-def as_labels(config, labels, input_ids, inputs_embeds, device):
-    """Returns labels as a tensor that fits the inputs, where there are any."""
-    labels = as_tensor("labels", labels, device)
-    name, inputs = ("input_ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
-    if labels is not None and inputs is not None:
-        check_labels(tuple(labels.shape), tuple(as_tensor(name, inputs, device).shape))
-        check_ids(config, "labels", concrete(labels))
-    return labels
+def as_target(check, config, name, value, tokens, device):
+    """Returns what a head learns from as a tensor that has passed the core's `check`; None stays None.
+
+    tokens: the shape (B, T) or (B, N, T) of the tokens; None where they are wrong, of which the trunk will tell.
+    """
+    target = as_tensor(name, value, device)
+    if target is not None and tokens is not None:
+        check(config, name, concrete(target), tuple(target.shape), tokens)
+    return target
+
+
+def token_shape(input_ids, inputs_embeds, axes=2):
+    """Returns the shape of the tokens, of so many axes; None where the inputs have none such."""
+    given = as_tensor("input_ids", input_ids, None) if inputs_embeds is None else as_tensor("", inputs_embeds, None)
+    rank = axes if inputs_embeds is None else axes + 1
+    return None if given is None or len(given.shape) != rank else tuple(given.shape)[:axes]
 
 
 def as_tensor(name, value, device):

@@ -23,14 +23,15 @@ class Conv1D(nn.Module):
 
 
 class Linear(nn.Module):
-    """x W^T with W stored (out, in), no bias."""
+    """x W^T, + b if there is one, with W stored (out, in)."""
 
-    def __init__(self, n_in, n_out):
+    def __init__(self, n_in, n_out, bias=False):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
+        self.bias = nn.Parameter(torch.empty(n_out)) if bias else None
 
     def forward(self, x):
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
 
 class Embedding(nn.Module):

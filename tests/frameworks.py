@@ -18,6 +18,14 @@ from gpt2_tf.checkpoint import named_weights
 
 DATA = Path(__file__).parent / "data"
 EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
+MODELS = {
+    "model": "GPT2Model",
+    "lm_head": "GPT2LMHeadModel",
+    "double_heads": "GPT2DoubleHeadsModel",
+    "sequence_classification": "GPT2ForSequenceClassification",
+    "token_classification": "GPT2ForTokenClassification",
+    "question_answering": "GPT2ForQuestionAnswering",
+}
 
 
 def to_numpy(x) -> np.ndarray:
@@ -34,6 +42,29 @@ def flat(output) -> dict[str, np.ndarray]:
     return {name: to_numpy(x) for name, x in parity.flatten(output).items()}
 
 
+def flat_inputs(inputs) -> dict:
+    """Returns name -> tensor of a model's inputs, those of a cache one by one."""
+    found = {}
+    for name, x in inputs.items():
+        found |= parity.flatten(x, name) if isinstance(x, tuple) else {name: x}
+    return found
+
+
+def is_floating(x) -> bool:
+    return hasattr(x, "dtype") and "float" in str(x.dtype)
+
+
+def objective(out):
+    """Returns what gradients are taken of: the losses, and of a model without one its first output, weighed."""
+    losses = [out[name] for name in ("loss", "mc_loss") if name in out]
+    if losses:
+        return sum(losses)
+    weights = np.cos(np.arange(np.prod(out[0].shape))).reshape(out[0].shape)
+    if isinstance(out[0], torch.Tensor):
+        return (out[0] * torch.as_tensor(weights).to(out[0])).sum()
+    return keras.ops.sum(out[0] * keras.ops.cast(weights, out[0].dtype))
+
+
 @dataclasses.dataclass(frozen=True)
 class Torch:
     """PyTorch on one device."""
@@ -46,7 +77,7 @@ class Torch:
 
     @staticmethod
     def model_class(head):
-        return {"model": gpt2_torch.GPT2Model, "lm_head": gpt2_torch.GPT2LMHeadModel}[head]
+        return getattr(gpt2_torch, MODELS[head])
 
     def create(self, head, config, seed=0, dtype="float32"):
         return self.model_class(head)(config, seed=seed).to(self.device, getattr(torch, dtype)).eval()
@@ -58,15 +89,21 @@ class Torch:
     def run(self, model, **inputs):
         return flat(model(**{name: self._input(x) for name, x in inputs.items()}))
 
-    def gradients(self, model, **inputs):
-        """Returns the gradient of the loss by every weight."""
+    def learn(self, model, **inputs):
+        """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
+        inputs = {name: keras.tree.map_structure(self._input, x) for name, x in inputs.items()}
+        floating = {name: x for name, x in flat_inputs(inputs).items() if is_floating(x)}
+        for x in floating.values():
+            x.requires_grad_()
         model.zero_grad()
-        model(**{name: self._input(x) for name, x in inputs.items()}).loss.backward()
-        # a weight that the loss does not see has no gradient: zeros, as in the other framework
-        return {
-            name: to_numpy(torch.zeros_like(weight) if weight.grad is None else weight.grad)
-            for name, weight in model.named_parameters()
-        }
+        out = model(**inputs)
+        wanted = {**dict(model.named_parameters()), **{f"of {name}": x for name, x in floating.items()}}
+        found = torch.autograd.grad(objective(out), list(wanted.values()), allow_unused=True, materialize_grads=True)
+        return flat(out), {name: to_numpy(x) for name, x in zip(wanted, found, strict=True)}
+
+    def gradients(self, model, **inputs):
+        """Returns the gradient of the objective by every weight."""
+        return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}
 
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in model.named_parameters()}
@@ -88,7 +125,7 @@ class Keras:
 
     @staticmethod
     def model_class(head):
-        return {"model": gpt2_tf.TFGPT2Model, "lm_head": gpt2_tf.TFGPT2LMHeadModel}[head]
+        return getattr(gpt2_tf, "TF" + MODELS[head])
 
     def create(self, head, config, seed=0, dtype="float32"):
         with keras.device(self.device):
@@ -101,18 +138,27 @@ class Keras:
     def run(self, model, **inputs):
         return flat(self._in_mode(functools.partial(self._call, model, inputs))())
 
-    def gradients(self, model, **inputs):
-        """Returns the gradient of the loss by every weight."""
+    def learn(self, model, **inputs):
+        """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
         weights = dict(named_weights(model))
+        inputs = keras.tree.map_structure(lambda x: tf.constant(x) if isinstance(x, np.ndarray) else x, inputs)
+        floating = {f"of {name}": x for name, x in flat_inputs(inputs).items() if is_floating(x)}
 
         def gradient():
             with tf.GradientTape() as tape:
-                loss = self._call(model, inputs).loss
-            values = [weight.value for weight in weights.values()]
-            found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return [tf.convert_to_tensor(x) for x in found]
+                tape.watch(list(floating.values()))
+                out = self._call(model, inputs)
+                scalar = objective(out)
+            values = [weight.value for weight in weights.values()] + list(floating.values())
+            found = tape.gradient(scalar, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return out, [tf.convert_to_tensor(x) for x in found]
 
-        return {name: to_numpy(x) for name, x in zip(weights, self._in_mode(gradient)(), strict=True)}
+        out, found = self._in_mode(gradient)()
+        return flat(out), {name: to_numpy(x) for name, x in zip([*weights, *floating], found, strict=True)}
+
+    def gradients(self, model, **inputs):
+        """Returns the gradient of the objective by every weight."""
+        return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}
 
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in named_weights(model)}

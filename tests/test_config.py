@@ -202,7 +202,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
     assert GPT2Config.from_pretrained(tmp_path).n_layer == 3
 
 
-@pytest.mark.parametrize("extra", [{"n_embd": 3}, {"x": object()}, 5], ids=str)
+@pytest.mark.parametrize("extra", [{"n_embd": 3}, {"x": object()}, 5], ids=["a field", "an object", "a number"])
 def test_extra_must_be_json_and_no_field(extra):
     with pytest.raises(GPT2Error, match="extra"):
         GPT2Config(extra=extra)

@@ -11,12 +11,28 @@ import numpy as np
 from ..config import GPT2Config
 from ..errors import GPT2Error
 from ..initial import initial_weights
-from ..weights import HEADS, WeightSpec, published_name, weight_specs
+from ..weights import WeightSpec, published_name, weight_specs
 from .reader import Checkpoint
 from .tensor import FLOATS, Tensor, float_name
 
 TIED = "lm_head.weight"
-HEAD_LAYERS = ("lm_head", "multiple_choice_head", "score", "classifier", "qa_outputs")
+# Which model a layer on the trunk belongs to; lm_head last, because a model with two heads has another one too
+_HEAD_OF = {
+    "multiple_choice_head": "double_heads",
+    "score": "sequence_classification",
+    "classifier": "token_classification",
+    "qa_outputs": "question_answering",
+    "lm_head": "lm_head",
+}
+# What config.json calls each model
+ARCHITECTURES = {
+    "model": "GPT2Model",
+    "lm_head": "GPT2LMHeadModel",
+    "double_heads": "GPT2DoubleHeadsModel",
+    "sequence_classification": "GPT2ForSequenceClassification",
+    "token_classification": "GPT2ForTokenClassification",
+    "question_answering": "GPT2ForQuestionAnswering",
+}
 _SHOWN = 4  # names spelled out in an error
 
 
@@ -73,22 +89,15 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
 
 def find_head(source: Checkpoint) -> str:
     """Returns which of HEADS a checkpoint was saved from, by its tensors, else by config.json's architectures."""
-    for layer, head in (
-        ("multiple_choice_head", "double_heads"),
-        ("score", "sequence_classification"),
-        ("lm_head", "lm_head"),
-    ):
+    for layer, head in _HEAD_OF.items():
         if any(name.startswith(layer + ".") for name in source.tensors):
             return head
     named = (source.config.extra.get("architectures") or [""])[0] if source.config else ""
-    return {f"GPT2{suffix}": head for suffix, head in zip(ARCHITECTURES, HEADS, strict=True)}.get(named, "model")
-
-
-ARCHITECTURES = ("Model", "LMHeadModel", "DoubleHeadsModel", "ForSequenceClassification")
+    return {architecture: head for head, architecture in ARCHITECTURES.items()}.get(named, "model")
 
 
 def _of_head(name: str) -> bool:
-    return name.split(".")[0] in HEAD_LAYERS
+    return name.split(".")[0] in _HEAD_OF
 
 
 def _contradiction(source: Checkpoint, lost: list[str], extra: list[str]) -> str:

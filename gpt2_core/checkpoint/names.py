@@ -8,7 +8,8 @@ from .tensor import Tensor
 # Published files hold masks beside the weights: `attn.bias` is one, `attn.c_attn.bias` is a weight
 _BUFFER = re.compile(r"h\.\d+\.(attn|crossattention)\.(bias|masked_bias)")
 _PREFIX = re.compile(r"(_orig_mod\.|module\.)*(transformer\.)?")  # torch.compile's, DataParallel's, a head model's
-_TOP_IN_TF = re.compile(r"wte|wpe|ln_f|h_\._\d+|score|multiple_choice_head|lm_head")
+_TOP_IN_TF = re.compile(r"wte|wpe|ln_f|h_\._\d+|score|multiple_choice_head|classifier|qa_outputs|lm_head")
+_DENSE = ("score", "summary", "classifier", "qa_outputs")  # TF's own layers, whose kernel is (in, out)
 _LEAF_IN_TF = {"embeddings": "weight", "gamma": "weight", "beta": "bias", "kernel": "weight"}
 _OLD_LEAF = {"gamma": "weight", "beta": "bias"}
 
@@ -59,7 +60,7 @@ def in_tf_model(name: str, tensor: Tensor, model: str) -> Found:
         leaf = "embeddings"
     elif path[-1].startswith("ln_"):
         leaf = {"weight": "gamma", "bias": "beta"}[leaf]
-    elif path[-1] in ("score", "summary"):
+    elif path[-1] in _DENSE:
         tensor, leaf = (tensor.transposed(), "kernel") if leaf == "weight" else (tensor, leaf)
     elif leaf == "bias":
         tensor = tensor.reshaped((1, *tensor.shape))

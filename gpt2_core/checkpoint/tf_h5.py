@@ -21,6 +21,9 @@ MODEL_NAMES = {
     "lm_head": "tfgpt2lm_head_model",
     "double_heads": "tfgpt2_double_heads_model",
     "sequence_classification": "tfgpt2_for_sequence_classification",
+    # never in transformers' TensorFlow; named as it would have been
+    "token_classification": "tfgpt2_for_token_classification",
+    "question_answering": "tfgpt2_for_question_answering",
 }
 _KERAS_VERSION = "2.19.0"  # of the tf_keras whose layout this is
 

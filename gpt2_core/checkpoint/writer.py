@@ -10,7 +10,6 @@ from pathlib import Path
 from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
-from ..weights import HEADS
 from .match import ARCHITECTURES
 from .reader import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE
 from .safetensors_file import write_safetensors
@@ -82,5 +81,5 @@ def _saved_config(config: GPT2Config, tensors: Mapping[str, Tensor], head: str) 
     """Returns the config with what transformers looks up beside the fields: the class, and the values' type."""
     dtype = next(iter(tensors.values())).dtype
     extra = {key: value for key, value in config.extra.items() if key != "torch_dtype"}
-    extra |= {"architectures": ["GPT2" + ARCHITECTURES[HEADS.index(head)]], "dtype": dtype}
+    extra |= {"architectures": [ARCHITECTURES[head]], "dtype": dtype}
     return GPT2Config.from_dict({**config.to_dict(), **extra})

@@ -1,0 +1,104 @@
+"""What the heads learn from: every check on labels, and which loss they ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .config import GPT2Config
+from .errors import GPT2Error
+from .inputs import Shape, check_range, check_shape
+
+# Every check below takes the config, the argument's name, its numbers (None where a graph cannot look at them yet), its
+# shape, and the shape of the tokens, (B, T) or (B, N, T).
+
+
+def check_labels(config: GPT2Config, name: str, labels: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
+    """Raises GPT2Error unless labels name a token for each token."""
+    check_shape(name, shape, tokens)
+    check_range(name, labels, config.vocab_size, "vocab_size", skip=True)
+
+
+def check_token_labels(config: GPT2Config, name: str, labels: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
+    """Raises GPT2Error unless labels name one of num_labels for each token."""
+    check_shape(name, shape, tokens)
+    check_range(name, labels, config.num_labels, "num_labels", skip=True)
+
+
+def check_answer(config: GPT2Config, name: str, ids: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
+    """Raises GPT2Error unless places of answers are (B,), each a whole number of at least 0, or -100.
+
+    Those at or past the end of the sequence do not count either: their answer was cut off.
+    """
+    check_shape(name, shape, tokens[:1], (tokens[0], 1))
+    check_range(name, ids, np.iinfo(np.int64).max, "2**63", skip=True)
+
+
+def check_choice_tokens(config: GPT2Config, name: str, ids: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
+    """Raises GPT2Error unless each choice (B, N) has a place among its T tokens."""
+    check_shape(name, shape, tokens[:2])
+    if tokens[2] is not None:
+        check_range(name, ids, tokens[2], "T")
+
+
+def check_choice_labels(config: GPT2Config, name: str, labels: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
+    """Raises GPT2Error unless labels say which choice is right (B,), or which label each choice has (B, N)."""
+    if not (config.summary_use_proj and config.summary_proj_to_labels):
+        raise GPT2Error(
+            f"{name} need a score for each choice, and this head gives n_embd numbers: "
+            "set summary_use_proj=True and summary_proj_to_labels=True"
+        )
+    if config.summary_width > 1:
+        check_shape(name, shape, tokens[:2])
+        check_range(name, labels, config.num_labels, "num_labels", skip=True)
+        return
+    check_shape(name, shape, tokens[:1])
+    if tokens[1] is not None:
+        check_range(name, labels, tokens[1], "N", skip=True)
+
+
+def problem_type(config: GPT2Config, shape: Shape) -> str:
+    """Returns which of PROBLEM_TYPES labels of this shape are: the config's, else what the shape tells.
+
+    With one label every target is a number; with more, (B,) names one label each and (B, num_labels) says of each label
+    whether it holds.
+    """
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    return "single_label_classification" if len(shape) < 2 or shape[-1] == 1 else "multi_label_classification"
+
+
+def check_sequence_labels(
+    config: GPT2Config, name: str, labels: np.ndarray | None, shape: Shape, tokens: Shape
+) -> None:
+    """Raises GPT2Error unless labels fit the sequences and the problem."""
+    (batch, _), K, problem = tokens, config.num_labels, problem_type(config, shape)
+    one_each = K == 1 or problem == "single_label_classification"
+    check_shape(name, shape, *(((batch,), (batch, 1)) if one_each else ((batch, K),)))
+    if problem == "single_label_classification":
+        check_range(name, labels, K, "num_labels", skip=True)
+    elif labels is not None:
+        low, high = (0, 1) if problem == "multi_label_classification" else (-np.inf, np.inf)
+        fits = np.isfinite(labels) & (labels >= low) & (labels <= high)
+        if not fits.all():
+            allowed = "from 0 to 1, where several labels may hold" if high == 1 else "a finite number"
+            raise GPT2Error(f"{name} holds {labels[~fits].flat[0]:g}: each must be {allowed}")
+
+
+def check_pooling(config: GPT2Config, batch: int | None, *, mask: bool, ids: bool) -> bool:
+    """Returns whether the end of each row is looked for by pad_token_id; raises GPT2Error where nothing tells it.
+
+    mask, ids: whether attention_mask (B, S) and input_ids were given. The mask tells it first.
+    """
+    if mask:
+        return False
+    if ids and config.pad_token_id is not None:
+        return True
+    if batch == 1:
+        return False
+    missing = "inputs_embeds show no padding" if config.pad_token_id is not None else "config.pad_token_id is None"
+    raise GPT2Error(
+        f"nothing tells where each of the {'' if batch is None else f'{batch} '}rows ends: pass attention_mask "
+        f"(B, T), 1 for real tokens ({missing})"
+    )

@@ -1,0 +1,122 @@
+"""What all models share."""
+
+import dataclasses
+import functools
+import inspect
+import math
+
+import keras
+from keras import ops
+
+from gpt2_core.config import GPT2Config
+from gpt2_core.errors import GPT2Error
+from gpt2_core.initial import LATER, check_seed, grown_rows, initial_weights
+from gpt2_core.inputs import as_array
+
+from .checkpoint import CheckpointMixin, named_weights
+from .fit import FitMixin
+from .layers import parameter
+
+
+class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
+    """A config, initial weights from a seed, loading and saving, the word table, gradient checkpointing."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(config, GPT2Config):
+            raise GPT2Error(
+                f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
+                ".from_pretrained(folder)"
+            )
+        self.config = config
+        self.seeds = keras.random.SeedGenerator(0)  # of dropout, one a training step; initialise sets it
+
+    def __call__(self, *args, **kwargs):
+        """Takes what Keras itself refuses: one dict of all inputs, as `fit` passes it, and lists of numbers."""
+        if args and isinstance(args[0], dict):
+            args, kwargs = args[1:], {**args[0], **kwargs}
+        given = {**dict(zip(inspect.signature(self.call).parameters, args, strict=False)), **kwargs}
+        for name, value in given.items():
+            if name != "past_key_values" and isinstance(value, list | tuple | str):
+                given[name] = as_array(name, value)
+        return super().__call__(**given)
+
+    @property
+    def trunk(self):
+        """The TFGPT2Model within."""
+        return getattr(self, "transformer", self)
+
+    def num_parameters(self):
+        """Returns how many numbers the model learns; a tied head counts once."""
+        return sum(math.prod(weight.shape) for _, weight in named_weights(self))
+
+    def initialise(self, seed):
+        """Draws every weight from `seed`, and has dropout start from it; LATER leaves them to the caller."""
+        if seed is LATER:
+            return
+        weights = dict(named_weights(self))
+        for name, values in initial_weights(self.config, self.head, seed):
+            weights[name].assign(values)
+        for model in {id(self): self, id(self.trunk): self.trunk}.values():
+            model.seeds.state.assign([check_seed(seed) % 2**32, 0])
+
+    def get_input_embeddings(self):
+        """Returns the layer that holds the word table, weight (vocab_size, C)."""
+        return self.trunk.wte
+
+    def set_input_embeddings(self, layer):
+        """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
+        wanted = (self.config.vocab_size, self.config.n_embd)
+        if tuple(getattr(layer, "weight", ops.zeros(0)).shape) != wanted:
+            raise GPT2Error(
+                f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
+            )
+        del self.trunk.wte.weight  # Keras forgets the old variable only so
+        self.trunk.wte.weight = layer.weight
+        self.forget_graphs()
+
+    def resize_token_embeddings(self, new_num_tokens, *, seed=0):
+        """Returns the layer of the word table after giving it `new_num_tokens` rows; an untied lm_head gets as many.
+
+        Rows that stay keep every bit, new ones are those of a fresh model of this size and `seed`. The config is
+        replaced by one with the new vocab_size. An optimizer must be made again.
+        """
+        for name, rows in grown_rows(self.config, new_num_tokens, self.head, seed):
+            path, leaf = name.rsplit(".", 1)
+            layer = functools.reduce(getattr, path.split("."), self)
+            weight = getattr(layer, leaf)
+            kept = ops.convert_to_tensor(weight)[:new_num_tokens]
+            values = ops.concatenate([kept, ops.cast(rows, kept.dtype)])
+            delattr(layer, leaf)  # Keras forgets the old variable only so
+            with keras.name_scope(weight.path.rsplit("/", 2)[0]):
+                setattr(layer, leaf, parameter(layer, leaf, *values.shape, autocast=False))
+            getattr(layer, leaf).assign(values)
+            getattr(layer, leaf).trainable = weight.trainable
+        self.trunk.config = self.config = dataclasses.replace(self.config, vocab_size=new_num_tokens)
+        self.forget_graphs()
+        return self.get_input_embeddings()
+
+    def gradient_checkpointing_enable(self):
+        """In training, keeps only what enters each block and computes the rest again for the gradients."""
+        self.trunk.gradient_checkpointing = True
+        self.forget_graphs()
+
+    def gradient_checkpointing_disable(self):
+        """Keeps every activation again."""
+        self.trunk.gradient_checkpointing = False
+        self.forget_graphs()
+
+    def forget_graphs(self):
+        """Has Keras and `generate` trace again what was traced of the model as it was before."""
+        self.train_function = self.test_function = self.predict_function = None
+        self.__dict__.pop("_graph_steps", None)
+
+    def get_config(self):
+        """Returns what Keras needs to make the model again."""
+        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        return {"config": self.config.to_dict(), "name": self.name, "dtype": policy}
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the model that get_config describes, its weights to be loaded."""
+        return cls(GPT2Config.from_dict(config["config"]), seed=LATER, name=config["name"], dtype=config["dtype"])

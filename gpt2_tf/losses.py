@@ -1,0 +1,43 @@
+"""What the heads minimise: means, in float32 at least."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from .layers import wide
+
+
+def cross_entropy(logits, labels):
+    """Mean over the labels (...), each one of the K of logits (..., K); -100 does not count."""
+    K = logits.shape[-1]
+    dtype = wide(keras.backend.standardize_dtype(logits.dtype))
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    inside = ops.logical_and(labels >= 0, labels < ops.shape(logits)[-1])
+    predicted = ops.reshape(ops.cast(logits, dtype), (-1, ops.shape(logits)[-1] if K is None else K))
+    losses = ops.sparse_categorical_crossentropy(ops.where(inside, labels, 0), predicted, from_logits=True)
+    # a graph cannot refuse a label that is none of the K: NaN tells of it
+    losses = ops.where(inside, losses, ops.where(labels == -100, 0.0, np.nan))
+    return ops.sum(losses) / ops.sum(ops.cast(labels != -100, dtype))
+
+
+def language_model_loss(logits, labels):
+    """Cross entropy of each next token."""
+    return cross_entropy(logits[..., :-1, :], labels[..., 1:])
+
+
+def classification_loss(logits, labels, problem):
+    """The loss of logits (B, num_labels) for one of the core's PROBLEM_TYPES."""
+    if problem == "single_label_classification":
+        return cross_entropy(logits, labels)
+    logits = ops.cast(logits, wide(keras.backend.standardize_dtype(logits.dtype)))
+    labels = ops.reshape(ops.cast(labels, logits.dtype), ops.shape(logits))
+    if problem == "regression":
+        return ops.mean(ops.square(logits - labels))
+    return ops.mean(ops.binary_crossentropy(labels, logits, from_logits=True))
+
+
+def answer_loss(logits, positions):
+    """Cross entropy of a place (B,) among logits (B, T); places that were cut off do not count."""
+    T = ops.shape(logits)[1]
+    positions = ops.reshape(ops.cast(positions, "int32"), (-1,))
+    return cross_entropy(logits, ops.where(positions >= T, -100, positions))

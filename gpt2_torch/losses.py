@@ -1,0 +1,34 @@
+"""What the heads minimise: means, in float32 at least."""
+
+import torch.nn.functional as F
+
+from .layers import wide
+
+
+def cross_entropy(logits, labels):
+    """Mean over the labels (...), each one of the K of logits (..., K); -100 does not count."""
+    K = logits.shape[-1]
+    return F.cross_entropy(logits.to(wide(logits.dtype)).reshape(-1, K), labels.reshape(-1).long(), ignore_index=-100)
+
+
+def language_model_loss(logits, labels):
+    """Cross entropy of each next token."""
+    return cross_entropy(logits[..., :-1, :], labels[..., 1:])
+
+
+def classification_loss(logits, labels, problem):
+    """The loss of logits (B, num_labels) for one of the core's PROBLEM_TYPES."""
+    if problem == "single_label_classification":
+        return cross_entropy(logits, labels)
+    logits = logits.to(wide(logits.dtype))
+    labels = labels.to(logits.dtype).reshape(logits.shape)
+    if problem == "regression":
+        return F.mse_loss(logits, labels)
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def answer_loss(logits, positions):
+    """Cross entropy of a place (B,) among logits (B, T); places that were cut off do not count."""
+    T = logits.shape[1]
+    positions = positions.reshape(-1).long()
+    return cross_entropy(logits, positions.masked_fill(positions >= T, -100))
