@@ -36,8 +36,18 @@ def main() -> None:
         dataclasses.replace(CONFIG, tie_word_embeddings=False),
         "lm_head",
     )
-    section("Double heads", CONFIG, "double_heads")
-    section("Sequence classification", CONFIG, "sequence_classification")
+    section(
+        "`GPT2DoubleHeadsModel` (N rows in place of 1 where num_labels is given)",
+        dataclasses.replace(CONFIG, num_labels=GPT2Config.num_labels),
+        "double_heads",
+    )
+    section("`GPT2ForSequenceClassification`", CONFIG, "sequence_classification")
+    section("`GPT2ForTokenClassification`", CONFIG, "token_classification")
+    section(
+        "`GPT2ForQuestionAnswering` (where an answer starts, where it ends)",
+        dataclasses.replace(CONFIG, num_labels=7),
+        "question_answering",
+    )
     section(
         "Cross-attention (`add_cross_attention=True`), in every block",
         dataclasses.replace(CONFIG, add_cross_attention=True),

@@ -18,6 +18,11 @@ from .fit import FitMixin
 from .layers import parameter
 
 
+def trunk_of(model):
+    """Returns the TFGPT2Model within a model, which may be the model itself."""
+    return getattr(model, "transformer", model)
+
+
 class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
     """A config, initial weights from a seed, loading and saving, the word table, gradient checkpointing."""
 
@@ -29,7 +34,7 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
                 ".from_pretrained(folder)"
             )
         self.config = config
-        self.seeds = keras.random.SeedGenerator(0)  # of dropout, one a training step; initialise sets it
+        self.seeds = keras.random.SeedGenerator(0)  # of dropout, one a training step
 
     def __call__(self, *args, **kwargs):
         """Takes what Keras itself refuses: one dict of all inputs, as `fit` passes it, and lists of numbers."""
@@ -40,11 +45,6 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
             if name != "past_key_values" and isinstance(value, list | tuple | str):
                 given[name] = as_array(name, value)
         return super().__call__(**given)
-
-    @property
-    def trunk(self):
-        """The TFGPT2Model within."""
-        return getattr(self, "transformer", self)
 
     def num_parameters(self):
         """Returns how many numbers the model learns; a tied head counts once."""
@@ -57,12 +57,16 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
         weights = dict(named_weights(self))
         for name, values in initial_weights(self.config, self.head, seed):
             weights[name].assign(values)
-        for model in {id(self): self, id(self.trunk): self.trunk}.values():
-            model.seeds.state.assign([check_seed(seed) % 2**32, 0])
+        self.start_dropout(seed)
+
+    def start_dropout(self, seed):
+        """Has the next training step drop by `seed`, whatever came before."""
+        for n, model in enumerate({id(m): m for m in (trunk_of(self), self)}.values()):
+            model.seeds.state.assign([(check_seed(seed) + n * 2**31) % 2**32, 0])
 
     def get_input_embeddings(self):
         """Returns the layer that holds the word table, weight (vocab_size, C)."""
-        return self.trunk.wte
+        return trunk_of(self).wte
 
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
@@ -71,8 +75,8 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
             raise GPT2Error(
                 f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
             )
-        del self.trunk.wte.weight  # Keras forgets the old variable only so
-        self.trunk.wte.weight = layer.weight
+        del trunk_of(self).wte.weight  # Keras forgets the old variable only so
+        trunk_of(self).wte.weight = layer.weight
         self.forget_graphs()
 
     def resize_token_embeddings(self, new_num_tokens, *, seed=0):
@@ -92,18 +96,18 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
                 setattr(layer, leaf, parameter(layer, leaf, *values.shape, autocast=False))
             getattr(layer, leaf).assign(values)
             getattr(layer, leaf).trainable = weight.trainable
-        self.trunk.config = self.config = dataclasses.replace(self.config, vocab_size=new_num_tokens)
+        trunk_of(self).config = self.config = dataclasses.replace(self.config, vocab_size=new_num_tokens)
         self.forget_graphs()
         return self.get_input_embeddings()
 
     def gradient_checkpointing_enable(self):
         """In training, keeps only what enters each block and computes the rest again for the gradients."""
-        self.trunk.gradient_checkpointing = True
+        trunk_of(self).gradient_checkpointing = True
         self.forget_graphs()
 
     def gradient_checkpointing_disable(self):
         """Keeps every activation again."""
-        self.trunk.gradient_checkpointing = False
+        trunk_of(self).gradient_checkpointing = False
         self.forget_graphs()
 
     def forget_graphs(self):

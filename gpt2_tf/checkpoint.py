@@ -49,7 +49,7 @@ class CheckpointMixin:
 
         dtype: None keeps every value (float64 stays, everything else is computed in float32), "auto" takes the
         file's type, or name one, or a policy of Keras as "mixed_bfloat16". seed: for a head that the checkpoint does
-        not have. overrides: config fields.
+        not have, and for dropout. overrides: config fields.
         """
         with checkpoint.open(folder, **overrides) as source:
             policy = dtype if str(dtype).startswith("mixed_") else None
@@ -58,6 +58,7 @@ class CheckpointMixin:
             weights = dict(named_weights(model))
             for name, bits in matched.weights(source.config, cls.head, seed):
                 weights[name].assign(from_bits(bits, matched.dtype))
+        model.start_dropout(seed)
         return model
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):

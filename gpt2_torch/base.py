@@ -12,6 +12,11 @@ from gpt2_core.initial import LATER, grown_rows, initial_weights
 from .checkpoint import CheckpointMixin, named_weights
 
 
+def trunk_of(model):
+    """Returns the GPT2Model within a model, which may be the model itself."""
+    return getattr(model, "transformer", model)
+
+
 class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
     """A config, initial weights from a seed, loading and saving, the word table, gradient checkpointing."""
 
@@ -34,11 +39,6 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
         """Device of the weights."""
         return next(self.parameters()).device
 
-    @property
-    def trunk(self):
-        """The GPT2Model within."""
-        return getattr(self, "transformer", self)
-
     def num_parameters(self):
         """Returns how many numbers the model learns; a tied head counts once."""
         return sum(weight.numel() for _, weight in named_weights(self))
@@ -53,7 +53,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
 
     def get_input_embeddings(self):
         """Returns the layer that holds the word table, weight (vocab_size, C)."""
-        return self.trunk.wte
+        return trunk_of(self).wte
 
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
@@ -62,7 +62,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
             raise GPT2Error(
                 f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
             )
-        self.trunk.wte.weight = layer.weight
+        trunk_of(self).wte.weight = layer.weight
 
     def resize_token_embeddings(self, new_num_tokens, *, seed=0):
         """Returns the layer of the word table after giving it `new_num_tokens` rows; an untied lm_head gets as many.
@@ -76,13 +76,13 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
             kept = weight.detach()[:new_num_tokens]
             values = torch.cat([kept, torch.from_numpy(rows).to(kept)])
             setattr(layer, leaf, nn.Parameter(values, requires_grad=weight.requires_grad))
-        self.trunk.config = self.config = dataclasses.replace(self.config, vocab_size=new_num_tokens)
+        trunk_of(self).config = self.config = dataclasses.replace(self.config, vocab_size=new_num_tokens)
         return self.get_input_embeddings()
 
     def gradient_checkpointing_enable(self):
         """In training, keeps only what enters each block and computes the rest again for the gradients."""
-        self.trunk.gradient_checkpointing = True
+        trunk_of(self).gradient_checkpointing = True
 
     def gradient_checkpointing_disable(self):
         """Keeps every activation again."""
-        self.trunk.gradient_checkpointing = False
+        trunk_of(self).gradient_checkpointing = False

@@ -87,6 +87,7 @@ def test_every_field_survives_json():
         "summary_proj_to_labels": False,
         "summary_first_dropout": 0.0,
         "summary_last_dropout": 0.5,
+        "classifier_dropout": 0.3,
         "num_labels": 3,
         "id2label": {0: "a", 1: "b", 2: "c"},
         "problem_type": "regression",

@@ -36,6 +36,7 @@ FUNCTIONS = {
     "base.GPT2PreTrainedModel.dtype": "every Keras model has this property",
     "base.GPT2PreTrainedModel.device": "Keras places tensors by itself",
     "base.GPT2PreTrainedModel.__call__": "Keras refuses the dict and the lists that PyTorch's forward can take",
+    "base.GPT2PreTrainedModel.start_dropout": "PyTorch draws what it drops by itself",
     "base.GPT2PreTrainedModel.forget_graphs": "Keras keeps graphs of the model as it was",
     "base.GPT2PreTrainedModel.get_config": "how Keras saves a model's constructor",
     "base.GPT2PreTrainedModel.from_config": "how Keras makes a saved model again",
@@ -73,7 +74,7 @@ LOCAL_NAMES = {
     "losses.cross_entropy": {"labels", "dtype", "inside", "predicted", "losses"},  # PyTorch's own ignores -100
     "summary.kept_tokens": {"known"},
     "summary.at": {"index", "inside"},  # PyTorch's own raises
-    "base.GPT2PreTrainedModel.initialise": {"weights", "model"},  # Keras has no get_parameter(name), and sets its seeds
+    "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "checkpoint.CheckpointMixin.from_pretrained": {
         "owner",  # PyTorch replaces a weight, Keras assigns it
         "leaf",
