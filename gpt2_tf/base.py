@@ -1,5 +1,6 @@
 """What all models share."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -92,7 +93,9 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
             kept = ops.convert_to_tensor(weight)[:new_num_tokens]
             values = ops.concatenate([kept, ops.cast(rows, kept.dtype)])
             delattr(layer, leaf)  # Keras forgets the old variable only so
-            with keras.name_scope(weight.path.rsplit("/", 2)[0]):
+            with contextlib.ExitStack() as scopes:  # the new variable is named as the old one was
+                for scope in weight.path.split("/")[:-2]:
+                    scopes.enter_context(keras.name_scope(scope))
                 setattr(layer, leaf, parameter(layer, leaf, *values.shape, autocast=False))
             getattr(layer, leaf).assign(values)
             getattr(layer, leaf).trainable = weight.trainable

@@ -75,6 +75,7 @@ LOCAL_NAMES = {
     "summary.kept_tokens": {"known"},
     "summary.at": {"index", "inside"},  # PyTorch's own raises
     "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
+    "base.GPT2PreTrainedModel.resize_token_embeddings": {"scopes", "scope"},  # Keras names its variables
     "checkpoint.CheckpointMixin.from_pretrained": {
         "owner",  # PyTorch replaces a weight, Keras assigns it
         "leaf",

@@ -1,0 +1,259 @@
+"""Training as users of either framework do it: gradients computed again, mixed precision, several processes, fit."""
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+from gpt2_core import GPT2Error
+from gpt2_core.outputs import ModelOutput
+from gpt2_core.parity import require_close
+from gpt2_core.weights import HEADS, weight_specs
+from tests.frameworks import EVERYTHING, RUNNERS, Keras, Torch, flat, objective, to_numpy
+from tests.heads import CONFIG, TARGETS, labelled
+
+ROOT = Path(__file__).parent.parent
+LEARNERS = list(TARGETS)
+
+
+def learn_in_training(runner, model, inputs):
+    if isinstance(runner, Torch):
+        torch.manual_seed(5)
+        model.train()
+        return runner.learn(model, **inputs)
+    model.start_dropout(5)
+    return runner.learn(model, **inputs, training=True)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_computed_again_are_the_same(runner, head):
+    """With every dropout on, and with all that a block is given: a past, an encoder, a head_mask."""
+    config = dataclasses.replace(CONFIG, add_cross_attention=True)
+    inputs, targets = labelled(head, rows=2)
+    rows, r = (4 if head == "double_heads" else 2), np.random.default_rng(1)
+    past = tuple(tuple(r.normal(size=(rows, 4, 3, 6)).astype(np.float32) for _ in range(2)) for _ in range(2))
+    shape = (2, 2, 5, 24) if head == "double_heads" else (2, 5, 24)
+    encoder, head_mask = r.normal(size=shape).astype(np.float32), r.random((2, 4)).astype(np.float32)
+    inputs |= targets | {"past_key_values": past, "encoder_hidden_states": encoder, "head_mask": head_mask}
+    plain, again = (runner.create(head, config, seed=3) for _ in range(2))
+    again.gradient_checkpointing_enable()
+    expected, ours = (learn_in_training(runner, model, inputs) for model in (plain, again))
+    fields = [name for name in expected[0] if not name.startswith("past")]
+    require_close({name: ours[0][name] for name in fields}, {name: expected[0][name] for name in fields}, 1e-6)
+    require_close(ours[1], expected[1], 1e-5)
+    assert any(name.startswith("past") for name in expected[0]) == (
+        head not in ("token_classification", "question_answering")
+    )
+    assert not any(name.startswith("past") for name in ours[0])  # a cache must be asked for
+    kept = learn_in_training(runner, again, inputs | {"use_cache": True})[0]
+    assert "past_key_values.1.3" in kept
+    again.gradient_checkpointing_disable()
+    require_close(learn_in_training(runner, again, inputs)[0], expected[0], 1e-6)
+
+
+def test_nothing_is_computed_again_outside_of_training(framework):
+    model = framework.create("lm_head", CONFIG)
+    ids = labelled("lm_head")[0]["input_ids"]
+    expected = framework.run(model, input_ids=ids)
+    model.gradient_checkpointing_enable()
+    require_close(framework.run(model, input_ids=ids), expected, 0.0)
+
+
+def test_less_is_kept_for_the_gradients():
+    """PyTorch counts what autograd keeps."""
+    ids = torch.randint(1, 50, (4, 24))
+    kept = {}
+    for name in ("plain", "again"):
+        model = Torch().create("lm_head", dataclasses.replace(CONFIG, n_layer=6)).train()
+        if name == "again":
+            model.gradient_checkpointing_enable()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: (s.append(x.nbytes), x)[1], lambda x: x):
+            out = model(ids, labels=ids)
+        kept[name] = sum(sizes)
+        out.loss.backward()
+    assert kept["again"] < kept["plain"] / 5
+
+
+class TestKeras:
+    @pytest.mark.parametrize("jit_compile", [False, True])
+    @pytest.mark.parametrize("head", LEARNERS)
+    def test_every_head_fits_with_its_own_loss(self, head, jit_compile):
+        inputs, targets = labelled(head)
+        model = Keras().create(head, CONFIG)
+        expected = float(objective(model(**inputs, **targets)))
+        model.compile("adam", jit_compile=jit_compile)
+        as_targets = targets if len(targets) > 1 else targets["labels"]
+        assert model.evaluate(inputs, as_targets, verbose=0) == pytest.approx(expected, rel=1e-5)
+        assert model.evaluate({**inputs, **targets}, verbose=0) == pytest.approx(expected, rel=1e-5)
+        losses = model.fit(inputs, as_targets, epochs=6, batch_size=4, verbose=0).history["loss"]
+        batches = tf.data.Dataset.from_tensor_slices({**inputs, **targets}).batch(4)
+        losses += model.fit(batches, epochs=6, verbose=0).history["loss"]
+        assert losses[-1] < losses[0]
+
+    @pytest.mark.parametrize("head", LEARNERS)
+    def test_every_head_fits_with_a_loss_of_the_user_s(self, head):
+        inputs, targets = labelled(head)
+        model = Keras().create(head, dataclasses.replace(CONFIG, num_labels=3))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        if len(targets) > 1:
+            model.compile("adam", loss=dict.fromkeys(targets, loss))
+            losses = model.fit(inputs, targets, epochs=6, batch_size=4, verbose=0).history["loss"]
+        else:
+            model.compile("adam", loss=loss, metrics=["accuracy"])
+            history = model.fit(inputs, targets["labels"], epochs=6, batch_size=4, verbose=0).history
+            losses, accuracy = history["loss"], history["accuracy"]
+            assert all(0 <= x <= 1 for x in accuracy)
+        assert losses[-1] < losses[0]
+
+    def test_what_cannot_be_learnt(self):
+        inputs, targets = labelled("double_heads")
+        model = Keras().create("double_heads", CONFIG)
+        model.compile("adam")
+        with pytest.raises(GPT2Error, match="does not learn start_positions, but labels, mc_labels"):
+            model.fit(inputs, {"start_positions": targets["mc_labels"]}, verbose=0)
+        with pytest.raises(GPT2Error, match='need labels: pass them as targets, or as "labels" or "mc_labels"'):
+            model.fit(inputs, verbose=0)
+        with pytest.raises(GPT2Error, match=r"mc_labels has shape \(8,\)|mc_labels has shape \(None,\)"):
+            model.fit(inputs, {"mc_labels": targets["mc_labels"][:, 0]}, verbose=0)
+        trunk = Keras().create("model", CONFIG)
+        trunk.compile("adam")
+        with pytest.raises(GPT2Error, match="TFGPT2Model has no loss of its own: give compile one"):
+            trunk.fit(labelled("lm_head")[0], np.zeros((8, 7, 24)), verbose=0)
+
+    def test_a_trunk_fits_hidden_states(self):
+        trunk = Keras().create("model", CONFIG)
+        trunk.compile("adam", loss="mse")
+        states = np.random.default_rng(0).normal(size=(8, 7, 24))
+        losses = trunk.fit(labelled("lm_head")[0], states, epochs=4, verbose=0).history["loss"]
+        assert losses[-1] < losses[0]
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_files_predict_and_the_summary(self, head, tmp_path, capsys):
+        inputs = labelled(head if head != "model" else "lm_head", rows=5)[0]
+        model = Keras().create(head, CONFIG)
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        require_close(Keras().run(again, **inputs), Keras().run(model, **inputs), 0.0)
+        out = model.predict(inputs, batch_size=2, verbose=0)
+        assert isinstance(out, ModelOutput)
+        name = out.keys()[0]
+        require_close({name: out[name]}, {name: Keras().run(model, **inputs)[name]}, 1e-5)
+        model.summary()
+        assert f"{model.num_parameters():,}" in capsys.readouterr().out
+
+    def test_callbacks(self, tmp_path):
+        inputs, targets = labelled("lm_head")
+        model = Keras().create("lm_head", CONFIG)
+        model.compile("adam")
+        file = tmp_path / "best.weights.h5"
+        saved = keras.callbacks.ModelCheckpoint(file, save_weights_only=True, monitor="loss", save_best_only=True)
+        stop = keras.callbacks.EarlyStopping("loss", patience=0, baseline=0.0)
+        history = model.fit(inputs, targets["labels"], epochs=5, verbose=0, callbacks=[saved, stop]).history
+        assert len(history["loss"]) == 1
+        other = Keras().create("lm_head", CONFIG, seed=9)
+        other.load_weights(file)
+        require_close(Keras().weights(other), Keras().weights(model), 0.0)
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_mixed_precision(self, head, tmp_path):
+        inputs, targets = labelled(head) if head != "model" else (labelled("lm_head")[0], {})
+        wide = Keras().create(head, CONFIG)
+        wide.save_pretrained(tmp_path)
+        for model in (
+            Keras().create(head, CONFIG, dtype="mixed_bfloat16"),
+            Keras().load(head, tmp_path, "mixed_bfloat16"),
+        ):
+            assert {str(weight.dtype) for weight in model.trainable_variables} == {"float32"}
+            out = model(**inputs)
+            assert out[0].dtype == "bfloat16"
+            require_close({"out": to_numpy(out[0])}, {"out": to_numpy(wide(**inputs)[0])}, 4e-2)
+            require_close(Keras().weights(model), Keras().weights(wide), 0.0)
+        if targets:
+            model.compile("adam")
+            losses = model.fit({**inputs, **targets}, epochs=6, verbose=0).history["loss"]
+            assert losses[-1] < losses[0]
+
+    def test_the_seed_decides_what_drops(self):
+        def losses(seed):
+            model = Keras().create("lm_head", dataclasses.replace(CONFIG, embd_pdrop=0.5), seed=seed)
+            model.set_weights(Keras().create("lm_head", CONFIG, seed=1).get_weights()[: len(model.get_weights())])
+            model.start_dropout(seed)
+            model.compile("sgd")
+            inputs, targets = labelled("lm_head")
+            return model.fit(inputs, targets["labels"], epochs=2, verbose=0, shuffle=False).history["loss"]
+
+        assert losses(1) == losses(1) != losses(2)
+
+    def test_two_replicas_learn_as_one(self):
+        """MirroredStrategy over two logical CPUs, which must be made before TensorFlow starts."""
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests" / "replicas.py"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.split()[-1] == "equal"
+
+
+class TestTorch:
+    @pytest.mark.parametrize("head", HEADS)
+    def test_it_compiles_as_one_graph(self, head):
+        inputs, targets = labelled(head) if head != "model" else (labelled("lm_head")[0], {})
+        tensors = {name: torch.as_tensor(x) for name, x in {**inputs, **targets}.items()}
+        config = dataclasses.replace(CONFIG, add_cross_attention=True)
+        model = Torch().create(head, config)
+        shape = (8, 2, 3, 24) if head == "double_heads" else (8, 3, 24)
+        tensors |= {"encoder_hidden_states": torch.ones(shape), "head_mask": torch.ones(4) / 2}
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        require_close(flat(compiled(**tensors, **EVERYTHING)), flat(model(**tensors, **EVERYTHING)), 0.0)
+        model.train().gradient_checkpointing_enable()
+        torch.compile(model, fullgraph=True, backend="eager")(**tensors)[0].sum().backward()
+
+    def test_inductor_computes_the_same(self):
+        inputs, targets = labelled("sequence_classification")
+        tensors = {name: torch.as_tensor(x) for name, x in {**inputs, **targets}.items()}
+        model = Torch().create("sequence_classification", CONFIG)
+        compiled = torch.compile(model, fullgraph=True)
+        require_close(flat(compiled(**tensors)), flat(model(**tensors)), 1e-5)
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_copies_pickles_and_state_dicts(self, head):
+        inputs = labelled(head if head != "model" else "lm_head")[0]
+        config = dataclasses.replace(CONFIG, add_cross_attention=True)
+        model = Torch().create(head, config)
+        assert list(model.state_dict()) == list(weight_specs(config, head))
+        for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            require_close(Torch().run(again, **inputs), Torch().run(model, **inputs), 0.0)
+        other = Torch().create(head, config, seed=8)
+        other.load_state_dict(model.state_dict(), strict=True)
+        require_close(Torch().weights(other), Torch().weights(model), 0.0)
+
+    def test_autocast_of_every_head(self):
+        for head in LEARNERS:
+            inputs, targets = labelled(head)
+            tensors = {name: torch.as_tensor(x) for name, x in {**inputs, **targets}.items()}
+            model = Torch().create(head, CONFIG)
+            with torch.autocast("cpu", torch.bfloat16):
+                out = model(**tensors)
+            objective(out).backward()
+            assert out.loss.dtype == torch.float32
+            expected = Torch().run(model, **{name: x.numpy() for name, x in tensors.items()})["loss"]
+            assert abs(float(out.loss.detach()) - expected) < 4e-2
+
+    def test_two_processes_average_to_the_joined_batch(self):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests" / "processes.py"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.split()[-1] == "equal"
+
+
+def test_the_runners_are_all_there():
+    assert {type(runner) for runner in RUNNERS} == {Torch, Keras}
