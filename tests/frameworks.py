@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 import torch
 
 import gpt2_tf
@@ -140,6 +139,8 @@ class Keras:
 
     def learn(self, model, **inputs):
         """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
+        import tensorflow as tf
+
         weights = dict(named_weights(model))
         inputs = keras.tree.map_structure(lambda x: tf.constant(x) if isinstance(x, np.ndarray) else x, inputs)
         floating = {f"of {name}": x for name, x in flat_inputs(inputs).items() if is_floating(x)}
@@ -171,11 +172,13 @@ class Keras:
         """Returns the function as it is, as a graph, or compiled; inputs are captured, as each test calls once."""
         if self.mode == "eager":
             return function
+        import tensorflow as tf
+
         return tf.function(function, jit_compile=self.mode == "xla", autograph=False)
 
 
 _HAS_CUDA = torch.cuda.is_available()
-_HAS_TF_GPU = bool(tf.config.list_physical_devices("GPU"))
+_HAS_TF_GPU = keras.config.backend() == "tensorflow" and keras.distribution.list_devices("gpu") != []
 # One for each framework and device: for what does not depend on how Keras runs a function
 FRAMEWORKS = [Torch(), Keras(), *([Torch("cuda")] if _HAS_CUDA else []), *([Keras("gpu:0")] if _HAS_TF_GPU else [])]
 # Every way in which a model computes

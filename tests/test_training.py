@@ -17,7 +17,8 @@ from gpt2_core import GPT2Error
 from gpt2_core.outputs import ModelOutput
 from gpt2_core.parity import require_close
 from gpt2_core.weights import HEADS, weight_specs
-from tests.frameworks import EVERYTHING, RUNNERS, Keras, Torch, flat, objective, to_numpy
+from tests.comparing import measured_by_the_largest
+from tests.frameworks import EVERYTHING, FRAMEWORKS, RUNNERS, Keras, Torch, flat, objective, to_numpy
 from tests.heads import CONFIG, TARGETS, labelled
 
 ROOT = Path(__file__).parent.parent
@@ -33,11 +34,15 @@ def learn_in_training(runner, model, inputs):
     return runner.learn(model, **inputs, training=True)
 
 
-@pytest.mark.parametrize("head", HEADS)
+# Graphs and XLA take seconds to compile, so they see one head
+AGAIN = [(runner, head) for runner in RUNNERS for head in HEADS if head == "lm_head" or runner in FRAMEWORKS]
+
+
+@pytest.mark.parametrize("runner, head", AGAIN, ids=lambda x: getattr(x, "name", x))
 def test_gradients_computed_again_are_the_same(runner, head):
     """With every dropout on, and with all that a block is given: a past, an encoder, a head_mask."""
     config = dataclasses.replace(CONFIG, add_cross_attention=True)
-    inputs, targets = labelled(head, rows=2)
+    inputs, targets = labelled(head, rows=2) if head != "model" else (labelled("lm_head", rows=2)[0], {})
     rows, r = (4 if head == "double_heads" else 2), np.random.default_rng(1)
     past = tuple(tuple(r.normal(size=(rows, 4, 3, 6)).astype(np.float32) for _ in range(2)) for _ in range(2))
     shape = (2, 2, 5, 24) if head == "double_heads" else (2, 5, 24)
@@ -47,12 +52,11 @@ def test_gradients_computed_again_are_the_same(runner, head):
     again.gradient_checkpointing_enable()
     expected, ours = (learn_in_training(runner, model, inputs) for model in (plain, again))
     fields = [name for name in expected[0] if not name.startswith("past")]
+    has_cache = [len(fields) < len(run[0]) for run in (expected, ours)]
+    assert has_cache == [head not in ("token_classification", "question_answering"), False]  # it must be asked for
     require_close({name: ours[0][name] for name in fields}, {name: expected[0][name] for name in fields}, 1e-6)
-    require_close(ours[1], expected[1], 1e-5)
-    assert any(name.startswith("past") for name in expected[0]) == (
-        head not in ("token_classification", "question_answering")
-    )
-    assert not any(name.startswith("past") for name in ours[0])  # a cache must be asked for
+    gradients = (measured_by_the_largest(run[1], expected[1], "float32") for run in (ours, expected))
+    require_close(*gradients, 1e-5)
     kept = learn_in_training(runner, again, inputs | {"use_cache": True})[0]
     assert "past_key_values.1.3" in kept
     again.gradient_checkpointing_disable()
@@ -84,8 +88,7 @@ def test_less_is_kept_for_the_gradients():
 
 
 class TestKeras:
-    @pytest.mark.parametrize("jit_compile", [False, True])
-    @pytest.mark.parametrize("head", LEARNERS)
+    @pytest.mark.parametrize("head, jit_compile", [*((head, False) for head in LEARNERS), ("double_heads", True)])
     def test_every_head_fits_with_its_own_loss(self, head, jit_compile):
         inputs, targets = labelled(head)
         model = Keras().create(head, CONFIG)
@@ -156,9 +159,9 @@ class TestKeras:
         model.compile("adam")
         file = tmp_path / "best.weights.h5"
         saved = keras.callbacks.ModelCheckpoint(file, save_weights_only=True, monitor="loss", save_best_only=True)
-        stop = keras.callbacks.EarlyStopping("loss", patience=0, baseline=0.0)
+        stop = keras.callbacks.EarlyStopping("loss", patience=0, mode="max")  # as soon as it falls
         history = model.fit(inputs, targets["labels"], epochs=5, verbose=0, callbacks=[saved, stop]).history
-        assert len(history["loss"]) == 1
+        assert len(history["loss"]) == 2
         other = Keras().create("lm_head", CONFIG, seed=9)
         other.load_weights(file)
         require_close(Keras().weights(other), Keras().weights(model), 0.0)

@@ -1,0 +1,85 @@
+"""Run by test_gpu and by hand: the Keras tree on Keras' JAX backend against PyTorch, over the random cases.
+
+    python tests/on_jax.py [seeds a head]
+
+Both take a GPU where they see one. float32, because Keras narrows some functions of float64 on JAX.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of the GPU's memory too
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax  # noqa: E402
+import torch  # noqa: E402
+
+jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+import gpt2_tf  # noqa: E402
+from gpt2_core.parity import TOLERANCE, compare  # noqa: E402
+from gpt2_core.weights import HEADS  # noqa: E402
+from gpt2_tf.checkpoint import named_weights  # noqa: E402
+from tests.comparing import measured_by_the_largest  # noqa: E402
+from tests.frameworks import MODELS, Torch, flat, flat_inputs, is_floating, objective, to_numpy  # noqa: E402
+from tests.random_cases import in_dtype, random_config, random_inputs  # noqa: E402
+
+
+def learn(model, **inputs):
+    """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
+    names = [name for name, _ in named_weights(model)]
+    values = [weight.value for _, weight in named_weights(model)]
+    fixed = [variable.value for variable in model.non_trainable_variables]
+    by_id = {id(variable): i for i, (_, variable) in enumerate(named_weights(model))}
+    order = [by_id[id(variable)] for variable in model.trainable_variables]
+    floating = {name: x for name, x in flat_inputs(inputs).items() if is_floating(x)}
+
+    def scalar(values, floating):
+        given = {name: floating.get(name, x) for name, x in inputs.items()}
+        if "past_key_values.0.0" in floating:
+            past = inputs["past_key_values"]
+            given["past_key_values"] = tuple(
+                tuple(floating[f"past_key_values.{i}.{j}"] for j in range(len(past[i]))) for i in range(len(past))
+            )
+        out, _ = model.stateless_call([values[i] for i in order], fixed, **given)
+        return objective(out), out
+
+    (_, out), found = jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(values, floating)
+    gradients = dict(zip(names, found[0], strict=True)) | {f"of {name}": x for name, x in found[1].items()}
+    return flat(out), {name: to_numpy(x) for name, x in gradients.items()}
+
+
+def distances(head, seed, torch_runner):
+    """Returns (name, distance, allowed) of every output and of the gradients, relative to PyTorch's largest."""
+    config = random_config(seed, head)
+    inputs = in_dtype(random_inputs(config, head, seed), "float32")
+    exact = measured(
+        *torch_runner.learn(torch_runner.create(head, config, seed, "float64"), **in_dtype(inputs, "float64"))
+    )
+    theirs = measured(*torch_runner.learn(torch_runner.create(head, config, seed), **inputs))
+    ours = measured(*learn(getattr(gpt2_tf, "TF" + MODELS[head])(config, seed=seed), **inputs))
+    rounding = {d.name: d.relative for d in compare(theirs, exact)}
+    return [(d.name, d.relative, max(TOLERANCE["float32"], 4 * rounding[d.name])) for d in compare(ours, theirs)]
+
+
+def measured(outputs, gradients):
+    return outputs | measured_by_the_largest(gradients, gradients, "float32")
+
+
+def main(seeds):
+    torch_runner = Torch("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"JAX on {jax.devices()[0]}, PyTorch on {torch_runner.device}")
+    for head in HEADS:
+        worst = 0.0
+        for seed in range(seeds):
+            for name, distance, allowed in distances(head, seed, torch_runner):
+                assert distance <= allowed, f"{head}, seed {seed}: {name} {distance:g} > {allowed:g}"
+                worst = max(worst, distance)
+        print(f"{head}: {seeds} cases, at most {worst:.3g}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
