@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/gpt2 demo
 
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

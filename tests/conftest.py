@@ -12,6 +12,10 @@ from tests import frameworks
 torch.set_num_threads(1)
 
 
+# Programs that tests run in processes of their own
+collect_ignore = ["on_jax.py", "processes.py", "replicas.py", "bench"]
+
+
 def pytest_generate_tests(metafunc):
     """Runs a test that asks for `framework` or `runner` once for each of them, on every device there is."""
     for name, choices in (("framework", frameworks.FRAMEWORKS), ("runner", frameworks.RUNNERS)):

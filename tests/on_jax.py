@@ -13,8 +13,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of the GPU's memory too
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import jax  # noqa: E402
-import torch  # noqa: E402
+import jax
+import torch
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -49,7 +49,8 @@ def learn(model, **inputs):
 
     (_, out), found = jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(values, floating)
     gradients = dict(zip(names, found[0], strict=True)) | {f"of {name}": x for name, x in found[1].items()}
-    return flat(out), {name: to_numpy(x) for name, x in gradients.items()}
+    wanted = [*names, *(f"of {name}" for name in floating)]  # JAX sorts its dicts
+    return flat(out), {name: to_numpy(gradients[name]) for name in wanted}
 
 
 def distances(head, seed, torch_runner):

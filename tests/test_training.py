@@ -38,8 +38,8 @@ def learn_in_training(runner, model, inputs):
 AGAIN = [(runner, head) for runner in RUNNERS for head in HEADS if head == "lm_head" or runner in FRAMEWORKS]
 
 
-@pytest.mark.parametrize("runner, head", AGAIN, ids=lambda x: getattr(x, "name", x))
-def test_gradients_computed_again_are_the_same(runner, head):
+@pytest.mark.parametrize("learner, head", AGAIN, ids=lambda x: getattr(x, "name", x))
+def test_gradients_computed_again_are_the_same(learner, head):
     """With every dropout on, and with all that a block is given: a past, an encoder, a head_mask."""
     config = dataclasses.replace(CONFIG, add_cross_attention=True)
     inputs, targets = labelled(head, rows=2) if head != "model" else (labelled("lm_head", rows=2)[0], {})
@@ -48,19 +48,19 @@ def test_gradients_computed_again_are_the_same(runner, head):
     shape = (2, 2, 5, 24) if head == "double_heads" else (2, 5, 24)
     encoder, head_mask = r.normal(size=shape).astype(np.float32), r.random((2, 4)).astype(np.float32)
     inputs |= targets | {"past_key_values": past, "encoder_hidden_states": encoder, "head_mask": head_mask}
-    plain, again = (runner.create(head, config, seed=3) for _ in range(2))
+    plain, again = (learner.create(head, config, seed=3) for _ in range(2))
     again.gradient_checkpointing_enable()
-    expected, ours = (learn_in_training(runner, model, inputs) for model in (plain, again))
+    expected, ours = (learn_in_training(learner, model, inputs) for model in (plain, again))
     fields = [name for name in expected[0] if not name.startswith("past")]
     has_cache = [len(fields) < len(run[0]) for run in (expected, ours)]
     assert has_cache == [head not in ("token_classification", "question_answering"), False]  # it must be asked for
     require_close({name: ours[0][name] for name in fields}, {name: expected[0][name] for name in fields}, 1e-6)
     gradients = (measured_by_the_largest(run[1], expected[1], "float32") for run in (ours, expected))
     require_close(*gradients, 1e-5)
-    kept = learn_in_training(runner, again, inputs | {"use_cache": True})[0]
+    kept = learn_in_training(learner, again, inputs | {"use_cache": True})[0]
     assert "past_key_values.1.3" in kept
     again.gradient_checkpointing_disable()
-    require_close(learn_in_training(runner, again, inputs)[0], expected[0], 1e-6)
+    require_close(learn_in_training(learner, again, inputs)[0], expected[0], 1e-6)
 
 
 def test_nothing_is_computed_again_outside_of_training(framework):

@@ -52,7 +52,7 @@ def _round_trip(folder: Path) -> bool:
         info.print_facts(info.describe(source))
 
     _heading("2. PyTorch writes it, Keras reads it")
-    torch_model, keras_model = (framework.lm_head() for framework in FRAMEWORKS.values())
+    torch_model, keras_model = (framework.model_class() for framework in FRAMEWORKS.values())
     torch_model.from_pretrained(SHAKESPEARE).save_pretrained(folder / "from_torch")
     model = keras_model.from_pretrained(folder / "from_torch")
     print(f"PyTorch wrote model.safetensors; Keras read {model.num_parameters():,} parameters")
@@ -91,7 +91,7 @@ def _texts() -> bool:
     tokenizer = GPT2Tokenizer.from_pretrained(SHAKESPEARE)
     found = []
     for framework in FRAMEWORKS.values():
-        model = framework.lm_head().from_pretrained(SHAKESPEARE)
+        model = framework.model_class().from_pretrained(SHAKESPEARE)
         text, ids = continuation(model, tokenizer, PROMPT, **SETTINGS)
         print(f"--- {framework.title}\n{text}\n")
         found.append(ids)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import parity
+from ..checkpoint.match import ARCHITECTURES
 from ..errors import GPT2Error
 
 
@@ -22,13 +23,13 @@ class Framework(NamedTuple):
     prefix: str
     title: str
 
-    def lm_head(self):
-        """Returns the tree's GPT2LMHeadModel class."""
+    def model_class(self, head: str = "lm_head"):
+        """Returns the tree's class of one of the core's HEADS."""
         with _quiet_start():
             package = importlib.import_module(self.package)
             if self.package == "gpt2_tf":
                 importlib.import_module("keras").ops.zeros(1)  # has TensorFlow look for its devices now
-        return getattr(package, f"{self.prefix}GPT2LMHeadModel")
+        return getattr(package, self.prefix + ARCHITECTURES[head])
 
 
 @contextlib.contextmanager
@@ -61,10 +62,10 @@ def add_choice(parser, default="torch") -> None:
     parser.add_argument("--framework", choices=list(FRAMEWORKS), default=default, help="default: %(default)s")
 
 
-def outputs(framework: str, source: str, dtype: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns name -> array of every output of a checkpoint's language model for the inputs."""
+def outputs(framework: str, source: str, head: str, dtype: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns name -> array of every output of a checkpoint's model for the inputs."""
     with no_gradients(framework):
-        model = FRAMEWORKS[framework].lm_head().from_pretrained(source, dtype=dtype)
+        model = FRAMEWORKS[framework].model_class(head).from_pretrained(source, dtype=dtype)
         output = model(**inputs, output_hidden_states=True, output_attentions=True)
         return {name: np.asarray(x) for name, x in parity.flatten(output).items()}
 
@@ -79,7 +80,7 @@ def require_both() -> None:
     missing = []
     for name, framework in FRAMEWORKS.items():
         try:
-            framework.lm_head()
+            framework.model_class()
         except GPT2Error as error:
             missing.append((name, error))
     if missing:

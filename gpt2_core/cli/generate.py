@@ -31,7 +31,7 @@ def run(options) -> int:
     with checkpoint.open(options.model):  # says at once what is wrong with it
         pass
     tokenizer = GPT2Tokenizer.from_pretrained(options.model)
-    model = FRAMEWORKS[options.framework].lm_head().from_pretrained(options.model, dtype=options.dtype)
+    model = FRAMEWORKS[options.framework].model_class().from_pretrained(options.model, dtype=options.dtype)
     text, ids = continuation(
         model,
         tokenizer,

@@ -45,14 +45,16 @@ def run(options) -> int:
 def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Difference]:
     """Returns the worst Difference of each output field between the two frameworks."""
     with checkpoint.open(source) as opened:
-        checkpoint.match(opened, "lm_head", dtype)  # says what is wrong before a framework is asked
-        inputs = example_inputs(opened.require_config(), seed)
-    keras, torch = (outputs(name, source, dtype, inputs) for name in ("tf", "torch"))
+        head = checkpoint.find_head(opened)
+        head = "lm_head" if head == "model" else head  # a trunk alone is a tied language model
+        checkpoint.match(opened, head, dtype)  # says what is wrong before a framework is asked
+        inputs = example_inputs(opened.require_config(), head, seed)
+    keras, torch = (outputs(name, source, head, dtype, inputs) for name in ("tf", "torch"))
     return parity.worst_by_field(parity.compare(keras, torch))
 
 
-def example_inputs(config: GPT2Config, seed: int) -> dict[str, np.ndarray]:
-    """Returns three rows of random ids, padded right, left and not at all, with labels."""
+def example_inputs(config: GPT2Config, head: str, seed: int) -> dict[str, np.ndarray]:
+    """Returns three rows of random ids, padded right, left and not at all, with labels; for double heads they are choices."""
     length = min(48, config.n_positions)
     if seed < 0:
         raise GPT2Error(f"--seed {seed}: it must be a whole number of at least 0")
@@ -62,7 +64,15 @@ def example_inputs(config: GPT2Config, seed: int) -> dict[str, np.ndarray]:
     mask[0, length - length // 4 :] = 0
     mask[1, : length // 3] = 0
     inputs = {"input_ids": ids, "attention_mask": mask}
-    return inputs | ({"labels": np.where(mask == 1, ids, -100)} if length > 1 else {})  # one token predicts nothing
+    if head in ("lm_head", "double_heads") and length > 1:  # one token predicts nothing
+        inputs["labels"] = np.where(mask == 1, ids, -100)
+    if head == "token_classification":
+        inputs["labels"] = np.where(mask == 1, ids % config.num_labels, -100)
+    if head == "question_answering":
+        inputs |= {"start_positions": np.array([0, length - 1, 1]), "end_positions": np.array([1, length - 1, 2])}
+    if head == "double_heads":  # three texts to choose from
+        inputs = {name: x[None] for name, x in inputs.items()}
+    return inputs
 
 
 def print_frameworks(found: dict[str, list[parity.Difference]]) -> None:
