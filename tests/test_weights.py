@@ -11,10 +11,12 @@ from gpt2_core.weights import HEADS, published_name, weight_specs
 TINY = GPT2Config(vocab_size=31, n_positions=9, n_embd=8, n_layer=2, n_head=2, n_inner=20)
 
 
-@pytest.mark.parametrize("head", ["model", "lm_head"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_both_trees_hold_exactly_the_table(framework, head, tied):
-    config = dataclasses.replace(TINY, tie_word_embeddings=tied)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "fields", [{}, {"tie_word_embeddings": False, "add_cross_attention": True, "num_labels": 3}], ids=str
+)
+def test_both_trees_hold_exactly_the_table(framework, head, fields):
+    config = dataclasses.replace(TINY, **fields)
     model = framework.create(head, config)
     shapes = {name: weight.shape for name, weight in framework.weights(model).items()}
     table = {name: spec.shape for name, spec in weight_specs(config, head).items()}
@@ -22,15 +24,18 @@ def test_both_trees_hold_exactly_the_table(framework, head, tied):
     assert model.num_parameters() == sum(int(np.prod(shape)) for shape in table.values())
 
 
-def test_the_same_seed_gives_bit_equal_models():
+@pytest.mark.parametrize("head", HEADS)
+def test_the_same_seed_gives_bit_equal_models(head):
     from tests.frameworks import Keras, Torch
 
-    ours, theirs = (f.weights(f.create("lm_head", TINY, seed=5)) for f in (Torch(), Keras()))
-    other = Torch().weights(Torch().create("lm_head", TINY, seed=6))
+    config = dataclasses.replace(TINY, add_cross_attention=True)
+    ours, theirs = (f.weights(f.create(head, config, seed=5)) for f in (Torch(), Keras()))
+    other = Torch().weights(Torch().create(head, config, seed=6))
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name])
-    assert not np.array_equal(ours["transformer.wte.weight"], other["transformer.wte.weight"])
+    table = "wte.weight" if head == "model" else "transformer.wte.weight"
+    assert not np.array_equal(ours[table], other[table])
 
 
 def test_initial_weights_follow_the_table():

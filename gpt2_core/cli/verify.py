@@ -54,7 +54,7 @@ def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Differ
 
 
 def example_inputs(config: GPT2Config, head: str, seed: int) -> dict[str, np.ndarray]:
-    """Returns three rows of random ids, padded right, left and not at all, with labels; for double heads they are choices."""
+    """Returns three rows of random ids, padded right, left and not at all, with labels; as choices for double heads."""
     length = min(48, config.n_positions)
     if seed < 0:
         raise GPT2Error(f"--seed {seed}: it must be a whole number of at least 0")
