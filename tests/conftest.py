@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -5,6 +6,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 
 import pytest
 import torch  # before Keras, which asks for that order
+
+with contextlib.suppress(
+    ImportError
+):  # the CUDA builds of PyTorch have it, and it crashes when it is loaded after TensorFlow
+    import triton  # noqa: F401
 
 from tests import frameworks
 
