@@ -117,7 +117,7 @@ class GPT2Config:
     summary_last_dropout: float = 0.0
     classifier_dropout: float = 0.1  # of token classification
     num_labels: int = 2
-    id2label: Mapping[int, str] | None = None  # None: LABEL_0, LABEL_1, …
+    id2label: Mapping[int, str] | None = None  # LABEL_0, LABEL_1, … where only num_labels was given
     problem_type: str | None = None  # None: inferred from the labels
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # unknown keys of a config.json, kept
 
@@ -147,7 +147,7 @@ class GPT2Config:
         """
         if not (self.summary_use_proj and self.summary_proj_to_labels):
             return self.n_embd
-        return self.num_labels if self.id2label or self.num_labels != GPT2Config.num_labels else 1
+        return self.num_labels if self.id2label else 1
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -204,7 +204,7 @@ class GPT2Config:
         """Returns plain JSON values, as a config.json of the Hugging Face layout holds them."""
         values = {name: getattr(self, name) for name in _FIELDS}
         values["eos_token_id"] = list(self.eos_token_id) if isinstance(self.eos_token_id, tuple) else self.eos_token_id
-        if self.id2label is None and self.num_labels == GPT2Config.num_labels:
+        if self.id2label is None:
             del values["id2label"], values["num_labels"]
         else:  # transformers takes the number of labels from id2label
             values["id2label"] = {str(i): label for i, label in self.labels.items()}
@@ -274,20 +274,16 @@ def _unnamed(num_labels: int) -> dict[int, str]:
 def _settle_labels(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the constructor's arguments with num_labels and id2label in agreement, where one follows from the other.
 
-    num_labels=2 is the default too: that it was given is kept as names for both, which two scores a choice ask for.
+    A number that was given is kept as names too: so is 2 told from the default, where choices get one score each.
     """
-    names, number = values.get("id2label"), values.get("num_labels")
-    if "id2label" not in values and number == GPT2Config.num_labels:
-        return {**values, "id2label": _unnamed(number)}
-    if not isinstance(names, Mapping):
+    names, number = values.get("id2label"), plain(values.get("num_labels"))
+    if isinstance(names, Mapping):
+        given = list(names.values()) != list(_unnamed(len(names)).values())  # else they contradict no other number
+        if given or not is_int(number):
+            return {"num_labels": len(names), **values}
+    elif names is not None or not is_int(number) or ("id2label" in values and number == GPT2Config.num_labels):
         return values
-    if (
-        number is not None
-        and len(names) != number
-        and list(names.values()) == [f"LABEL_{i}" for i in range(len(names))]
-    ):
-        return {**values, "id2label": None}  # names that say nothing do not contradict another number
-    return {"num_labels": len(names), **values}
+    return {**values, "id2label": _unnamed(number)}
 
 
 def _freeze(config: GPT2Config) -> None:

@@ -100,6 +100,18 @@ def test_every_field_survives_json():
     assert GPT2Config.from_json(config.to_json()) == config
 
 
+@pytest.mark.parametrize(
+    "fields", [{}, {"num_labels": 2}, {"num_labels": 3}, {"id2label": {0: "no", 1: "yes"}}], ids=str
+)
+def test_labels_are_read_back_as_they_were(fields):
+    config = GPT2Config(**fields)
+    again = GPT2Config.from_json(config.to_json())
+    assert again == config == dataclasses.replace(config)
+    assert again.num_labels == fields.get("num_labels", 2)
+    assert again.summary_width == (again.num_labels if fields else 1)
+    assert dataclasses.replace(GPT2Config(num_labels=3), num_labels=2) == GPT2Config(num_labels=2)
+
+
 def test_number_of_labels_comes_from_the_names():
     config = GPT2Config.from_dict({"id2label": {"0": "up"}, "label2id": {"up": 0}, "_num_labels": 1})  # as distilgpt2's
     assert (config.num_labels, config.label2id) == (1, {"up": 0})
