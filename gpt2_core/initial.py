@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .config import GPT2Config
-from .errors import GPT2Error
-from .plain import is_int, plain
+from .plain import check_seed
 from .weights import WeightSpec, published_name, weight_specs
 
 LATER = object()  # seed=LATER: the caller assigns every weight after construction, so none is drawn
@@ -35,14 +34,6 @@ def grown_rows(config: GPT2Config, rows: int, head: str, seed: int) -> Iterator[
     for name, spec in weight_specs(config, head).items():
         if grown[name].shape != spec.shape:
             yield name, _draw(name, grown[name], seed)[config.vocab_size :]
-
-
-def check_seed(seed: object) -> int:
-    """Returns a seed as an int; raises GPT2Error unless it is a whole number from 0 to 2**64 - 1."""
-    number = plain(seed)
-    if not is_int(number) or not 0 <= number < 2**64:
-        raise GPT2Error(f"seed={number!r}: it must be a whole number from 0 to 2**64 - 1")
-    return number
 
 
 def _draw(name: str, spec: WeightSpec, seed: int) -> np.ndarray:

@@ -95,6 +95,10 @@ class BaseModelOutput(ModelOutput):
     __slots__ = ()
     names = ("last_hidden_state", *_COMMON)
 
+    def common(self) -> dict[str, Any]:
+        """Returns the fields that the outputs of all models share, by name."""
+        return {name: getattr(self, name) for name in _COMMON}
+
 
 class CausalLMOutput(ModelOutput):
     """GPT2LMHeadModel: loss (); logits (B,T,V); the rest as BaseModelOutput."""

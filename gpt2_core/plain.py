@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import GPT2Error
+
 
 def plain(value: Any) -> Any:
     """Returns numbers, arrays, tensors, dicts and sequences as Python numbers, lists and dicts, copied deeply.
@@ -32,6 +34,14 @@ def is_int(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Returns whether a plain value is a number, and not True or False."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_seed(seed: object) -> int:
+    """Returns a seed as an int; raises GPT2Error unless it is a whole number from 0 to 2**64 - 1."""
+    number = plain(seed)
+    if not is_int(number) or not 0 <= number < 2**64:
+        raise GPT2Error(f"seed={number!r}: it must be a whole number from 0 to 2**64 - 1")
+    return number
 
 
 class FrozenDict(dict):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import GPT2Error
-from .plain import is_int, plain
+from .plain import check_seed, plain
 
 
 def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
@@ -26,7 +26,5 @@ def uniforms(seed: int | Sequence[int], rows: int, steps: int) -> np.ndarray:
 
 def _stream(seed: int, row: int, steps: int) -> np.ndarray:
     """Returns the numbers of one row: word t of Philox 4x64 with the key (seed, row) makes step t's."""
-    if not is_int(seed) or not 0 <= seed < 2**64:
-        raise GPT2Error(f"seed={seed!r}: it must be a whole number from 0 to 2**64 - 1")
-    words = np.random.Philox(key=np.array([seed, row], np.uint64)).random_raw(steps)
+    words = np.random.Philox(key=np.array([check_seed(seed), row], np.uint64)).random_raw(steps)
     return (words >> np.uint64(11)) * 2.0**-53

@@ -11,8 +11,9 @@ from keras import ops
 
 from gpt2_core.config import GPT2Config
 from gpt2_core.errors import GPT2Error
-from gpt2_core.initial import LATER, check_seed, grown_rows, initial_weights
+from gpt2_core.initial import LATER, grown_rows, initial_weights
 from gpt2_core.inputs import as_array
+from gpt2_core.plain import check_seed
 
 from .checkpoint import CheckpointMixin, named_weights
 from .fit import FitMixin
@@ -72,7 +73,7 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
         wanted = (self.config.vocab_size, self.config.n_embd)
-        if tuple(getattr(layer, "weight", ops.zeros(0)).shape) != wanted:
+        if tuple(getattr(getattr(layer, "weight", None), "shape", ())) != wanted:
             raise GPT2Error(
                 f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
             )

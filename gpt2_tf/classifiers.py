@@ -60,20 +60,10 @@ class TFGPT2ForSequenceClassification(TFGPT2PreTrainedModel):
         padded = tokens is not None and check_pooling(self.config, tokens[0], mask=masked, ids=input_ids is not None)
         labels = as_target(check_sequence_labels, self.config, "labels", labels, tokens)
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         x = out.last_hidden_state
         keep = (
             ops.not_equal(input_ids, self.config.pad_token_id)
@@ -87,10 +77,7 @@ class TFGPT2ForSequenceClassification(TFGPT2PreTrainedModel):
         out = SequenceClassifierOutput(
             loss=loss,
             logits=logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 
@@ -141,29 +128,16 @@ class TFGPT2ForTokenClassification(TFGPT2PreTrainedModel):
         tokens = token_shape(input_ids, inputs_embeds)
         labels = as_target(check_token_labels, self.config, "labels", labels, tokens)
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         seed = self.seeds.next() if training else None
         logits = self.classifier(dropout(out.last_hidden_state, self.dropout, seed))  # (B, T, num_labels)
         out = TokenClassifierOutput(
             loss=None if labels is None else cross_entropy(logits, labels),
             logits=logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 
@@ -216,20 +190,10 @@ class TFGPT2ForQuestionAnswering(TFGPT2PreTrainedModel):
         if (starts is None) != (ends is None):
             raise GPT2Error("start_positions and end_positions go together: give both or neither")
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         start_logits, end_logits = ops.unstack(self.qa_outputs(out.last_hidden_state), 2, axis=-1)  # each (B, T)
         loss = None
         if starts is not None:
@@ -238,10 +202,7 @@ class TFGPT2ForQuestionAnswering(TFGPT2PreTrainedModel):
             loss=loss,
             start_logits=start_logits,
             end_logits=end_logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 

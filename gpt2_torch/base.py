@@ -58,7 +58,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
         wanted = (self.config.vocab_size, self.config.n_embd)
-        if tuple(getattr(layer, "weight", torch.empty(0)).shape) != wanted:
+        if tuple(getattr(getattr(layer, "weight", None), "shape", ())) != wanted:
             raise GPT2Error(
                 f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
             )

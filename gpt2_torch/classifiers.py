@@ -52,20 +52,10 @@ class GPT2ForSequenceClassification(GPT2PreTrainedModel):
         padded = tokens is not None and check_pooling(self.config, tokens[0], mask=masked, ids=input_ids is not None)
         labels = as_target(check_sequence_labels, self.config, "labels", labels, tokens, self.device)
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         x = out.last_hidden_state
         keep = input_ids != self.config.pad_token_id if padded else kept_tokens(attention_mask, x.shape[1])
         logits = self.score(x[:, -1] if keep is None else at(x, last_kept(keep)))  # (B, num_labels)
@@ -75,10 +65,7 @@ class GPT2ForSequenceClassification(GPT2PreTrainedModel):
         out = SequenceClassifierOutput(
             loss=loss,
             logits=logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 
@@ -117,28 +104,15 @@ class GPT2ForTokenClassification(GPT2PreTrainedModel):
         tokens = token_shape(input_ids, inputs_embeds)
         labels = as_target(check_token_labels, self.config, "labels", labels, tokens, self.device)
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         logits = self.classifier(self.dropout(out.last_hidden_state))  # (B, T, num_labels)
         out = TokenClassifierOutput(
             loss=None if labels is None else cross_entropy(logits, labels),
             logits=logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 
@@ -180,20 +154,10 @@ class GPT2ForQuestionAnswering(GPT2PreTrainedModel):
         if (starts is None) != (ends is None):
             raise GPT2Error("start_positions and end_positions go together: give both or neither")
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         start_logits, end_logits = self.qa_outputs(out.last_hidden_state).unbind(-1)  # each (B, T)
         loss = None
         if starts is not None:
@@ -202,9 +166,6 @@ class GPT2ForQuestionAnswering(GPT2PreTrainedModel):
             loss=loss,
             start_logits=start_logits,
             end_logits=end_logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()

@@ -76,28 +76,15 @@ class GPT2LMHeadModel(LanguageModel):
         tokens = token_shape(input_ids, inputs_embeds)
         labels = as_target(check_labels, self.config, "labels", labels, tokens, self.device)
         out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
-            encoder_hidden_states,
-            encoder_attention_mask,
-            use_cache,
-            output_attentions,
-            output_hidden_states,
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
             return_dict=True,
-        )
+        )  # fmt: skip
         logits = self.logits(out.last_hidden_state[:, -logits_to_keep:])  # [-0:] is all of them
         out = CausalLMOutput(
             loss=None if labels is None else language_model_loss(logits, labels),
             logits=logits,
-            past_key_values=out.past_key_values,
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-            cross_attentions=out.cross_attentions,
+            **out.common(),
         )
         return out if return_dict else out.to_tuple()
 
