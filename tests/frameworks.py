@@ -42,11 +42,23 @@ def flat(output) -> dict[str, np.ndarray]:
 
 
 def flat_inputs(inputs) -> dict:
-    """Returns name -> tensor of a model's inputs, those of a cache one by one."""
+    """Returns name -> tensor of a model's inputs, those of a cache and of the call before it one by one."""
     found = {}
     for name, x in inputs.items():
-        found |= parity.flatten(x, name) if isinstance(x, tuple) else {name: x}
+        if isinstance(x, dict):
+            found |= {f"{name}.{inner}": y for inner, y in flat_inputs(x).items()}
+        else:
+            found |= parity.flatten(x, name) if isinstance(x, tuple) else {name: x}
     return found
+
+
+def compute(model, inputs):
+    """Returns a model's output for `inputs`; where they hold `before`, its trunk computes the cache from that."""
+    if "before" in inputs:
+        inputs = dict(inputs)
+        trunk = getattr(model, "transformer", model)
+        inputs["past_key_values"] = trunk(**inputs.pop("before"), use_cache=True).past_key_values
+    return model(**inputs)
 
 
 def is_floating(x) -> bool:
@@ -95,7 +107,7 @@ class Torch:
         for x in floating.values():
             x.requires_grad_()
         model.zero_grad()
-        out = model(**inputs)
+        out = compute(model, inputs)
         wanted = {**dict(model.named_parameters()), **{f"of {name}": x for name, x in floating.items()}}
         found = torch.autograd.grad(objective(out), list(wanted.values()), allow_unused=True, materialize_grads=True)
         return flat(out), {name: to_numpy(x) for name, x in zip(wanted, found, strict=True)}
@@ -166,7 +178,7 @@ class Keras:
 
     def _call(self, model, inputs):
         with keras.device(self.device):
-            return model(**inputs)
+            return compute(model, inputs)
 
     def _in_mode(self, function):
         """Returns the function as it is, as a graph, or compiled; inputs are captured, as each test calls once."""

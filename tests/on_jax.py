@@ -14,6 +14,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
+import keras
 import torch
 
 jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
@@ -24,33 +25,34 @@ from gpt2_core.parity import TOLERANCE, compare  # noqa: E402
 from gpt2_core.weights import HEADS  # noqa: E402
 from gpt2_tf.checkpoint import named_weights  # noqa: E402
 from tests.comparing import measured_by_the_largest  # noqa: E402
-from tests.frameworks import MODELS, Torch, flat, flat_inputs, is_floating, objective, to_numpy  # noqa: E402
+from tests.frameworks import MODELS, Torch, compute, flat, flat_inputs, is_floating, objective, to_numpy  # noqa: E402
 from tests.random_cases import in_dtype, random_config, random_inputs  # noqa: E402
 
 
 def learn(model, **inputs):
     """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
-    names = [name for name, _ in named_weights(model)]
-    values = [weight.value for _, weight in named_weights(model)]
-    fixed = [variable.value for variable in model.non_trainable_variables]
-    by_id = {id(variable): i for i, (_, variable) in enumerate(named_weights(model))}
-    order = [by_id[id(variable)] for variable in model.trainable_variables]
+    names, weights = zip(*named_weights(model), strict=True)
+    values = [weight.value for weight in weights]
     floating = {name: x for name, x in flat_inputs(inputs).items() if is_floating(x)}
 
     def scalar(values, floating):
-        given = {name: floating.get(name, x) for name, x in inputs.items()}
-        if "past_key_values.0.0" in floating:
-            past = inputs["past_key_values"]
-            given["past_key_values"] = tuple(
-                tuple(floating[f"past_key_values.{i}.{j}"] for j in range(len(past[i]))) for i in range(len(past))
-            )
-        out, _ = model.stateless_call([values[i] for i in order], fixed, **given)
+        with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))):
+            out = compute(model, with_values(inputs, floating))
         return objective(out), out
 
     (_, out), found = jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(values, floating)
     gradients = dict(zip(names, found[0], strict=True)) | {f"of {name}": x for name, x in found[1].items()}
     wanted = [*names, *(f"of {name}" for name in floating)]  # JAX sorts its dicts
     return flat(out), {name: to_numpy(gradients[name]) for name in wanted}
+
+
+def with_values(x, values, name=""):
+    """Returns nested inputs with the values that are given under the names of flat_inputs."""
+    if isinstance(x, dict):
+        return {key: with_values(item, values, f"{name}.{key}" if name else key) for key, item in x.items()}
+    if isinstance(x, tuple):
+        return tuple(with_values(item, values, f"{name}.{i}") for i, item in enumerate(x))
+    return values.get(name, x)
 
 
 def distances(head, seed, torch_runner):

@@ -50,10 +50,13 @@ def _problem(r, labels):
 
 
 def random_inputs(config: GPT2Config, head: str, seed: int) -> dict:
-    """Returns the arguments of one call: padding of every kind, a past of any length, embeddings, masks, an encoder."""
+    """Returns the arguments of one call: padding of every kind, a past of any length, embeddings, masks, an encoder.
+
+    In place of a cache there may be `before`, the arguments of the call of the trunk that makes it: input cut in two.
+    """
     r = np.random.default_rng([seed, 2])
     lead = (int(r.integers(1, 4)),) if head != "double_heads" else (int(r.integers(1, 3)), int(r.integers(1, 4)))
-    P = int(r.integers(1, 6)) if r.random() < 0.4 else 0
+    P = int(r.integers(1, config.n_positions - 1)) if r.random() < 0.4 else 0
     T = int(r.integers(2, config.n_positions - P + 1))
     tokens = (*lead, T)
     inputs = _tokens(config, r, tokens)
@@ -68,15 +71,12 @@ def random_inputs(config: GPT2Config, head: str, seed: int) -> dict:
     if r.random() < 0.3:
         shape = (config.n_head,) if r.integers(2) else (config.n_layer, config.n_head)
         inputs["head_mask"] = r.random(shape) if r.integers(2) else r.integers(0, 2, shape)
-    encoder = _encoder(config, r, tokens)
-    inputs |= encoder
+    inputs |= _encoder(config, r, tokens)
     if P:
-        rows, cached = int(np.prod(lead)), int(r.integers(1, 5)) if config.add_cross_attention and r.integers(2) else 0
-        if not cached and "encoder_hidden_states" not in encoder:
-            inputs.pop("encoder_attention_mask", None)
-        if cached and "encoder_hidden_states" not in encoder and r.integers(2):
+        inputs |= _past(config, r, tokens, P, mask)
+        cached = _encoder_tokens(inputs)
+        if cached and "encoder_hidden_states" not in inputs and r.integers(2):
             inputs["encoder_attention_mask"] = _keep(r, (*lead, cached))
-        inputs["past_key_values"] = _past(config, r, rows, P, cached)
     for flag in ("use_cache", "output_attentions", "output_hidden_states"):
         if r.integers(2):
             inputs[flag] = bool(r.integers(2))
@@ -128,12 +128,35 @@ def _encoder(config, r, tokens):
     return found if shape is None else found | {"encoder_attention_mask": _keep(r, shape)}
 
 
-def _past(config, r, rows, P, cached):
-    def part(length):
-        return r.normal(size=(rows, config.n_head, length, config.head_dim))
-
+def _past(config, r, tokens, P, mask):
+    """Returns a cache of P tokens that nothing computed, or the call before, whose cache it is."""
+    rows = int(np.prod(tokens[:-1]))
+    if r.integers(2):
+        before = _tokens(config, r, (rows, P)) | _encoder(config, r, (rows, P))
+        if mask is not None:
+            seen = _keep(r, (rows, 1, P, P), bool) if mask.ndim > len(tokens) else mask.reshape(rows, -1)[:, :P]
+            before["attention_mask"] = seen
+        return {"before": before}
+    cached = int(r.integers(1, 5)) if config.add_cross_attention and r.integers(2) else 0
     lengths = [P, P] + ([cached, cached] if cached else [])
-    return tuple(tuple(part(length) for length in lengths) for _ in range(config.n_layer))
+    shapes = [(rows, config.n_head, length, config.head_dim) for length in lengths]
+    return {"past_key_values": tuple(tuple(r.normal(size=shape) for shape in shapes) for _ in range(config.n_layer))}
+
+
+def past_length(inputs):
+    """Returns how many tokens went before those of a call."""
+    if "before" in inputs:
+        before = inputs["before"]
+        return (before["input_ids"] if "input_ids" in before else before["inputs_embeds"]).shape[1]
+    return inputs["past_key_values"][0][0].shape[2] if "past_key_values" in inputs else 0
+
+
+def _encoder_tokens(inputs):
+    """Returns how many tokens of an encoder a call's cache holds."""
+    if "before" in inputs:
+        return inputs["before"].get("encoder_hidden_states", np.empty((0, 0))).shape[1]
+    past = inputs["past_key_values"][0]
+    return past[2].shape[2] if len(past) == 4 else 0
 
 
 def _targets(config, r, head, tokens, inputs):
@@ -161,8 +184,7 @@ def _targets(config, r, head, tokens, inputs):
         seen = inputs.get("attention_mask")
         two_axes = seen is not None and seen.ndim == 2
         if not two_axes and B > 1 and (config.pad_token_id is None or "inputs_embeds" in inputs):
-            P = inputs["past_key_values"][0][0].shape[2] if "past_key_values" in inputs else 0
-            found["attention_mask"] = _keep(r, (B, P + T))  # else nothing tells where a row ends
+            found["attention_mask"] = _keep(r, (B, past_length(inputs) + T))  # else nothing tells where a row ends
     return found
 
 
@@ -200,6 +222,8 @@ def in_dtype(inputs, dtype):
     def cast(x):
         if isinstance(x, tuple):
             return tuple(cast(item) for item in x)
+        if isinstance(x, dict):
+            return in_dtype(x, dtype)
         return x.astype(dtype) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
 
     return {name: cast(x) for name, x in inputs.items()}

@@ -7,6 +7,7 @@ names of the tests are the seeds.
 import dataclasses
 import logging
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -16,8 +17,8 @@ from gpt2_core.parity import TOLERANCE, require_close
 from gpt2_core.targets import problem_type
 from gpt2_core.weights import HEADS
 from tests.comparing import measured_by_the_largest
-from tests.frameworks import MODELS, Torch, to_numpy
-from tests.random_cases import random_config, random_inputs
+from tests.frameworks import MODELS, Torch, compute, to_numpy
+from tests.random_cases import past_length, random_config, random_inputs
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="transformers 5 is not installed")
 logging.getLogger("transformers").setLevel(logging.ERROR)  # it warns of token ids outside of tiny vocabularies
@@ -40,7 +41,7 @@ def common_call(config, head, seed):
     if head == "double_heads" and "inputs_embeds" in call:  # these cannot have an axis of choices there
         call["input_ids"] = (np.abs(call.pop("inputs_embeds")[..., 0]) * 1000).astype(np.int64) % config.vocab_size
     tokens = call["input_ids"].shape if "input_ids" in call else call["inputs_embeds"].shape[:-1]
-    P = call["past_key_values"][0][0].shape[2] if "past_key_values" in call else 0
+    P = past_length(call)
     # counted from the start there, whatever the mask says
     position_ids = call.setdefault(
         "position_ids", np.arange(P, P + tokens[-1]).reshape((1,) * (len(tokens) - 1) + (-1,))
@@ -54,11 +55,12 @@ def common_call(config, head, seed):
         encoder[..., 0] = 1
         if encoder.ndim > len(tokens):  # one of each query is refused there
             call["encoder_attention_mask"] = encoder[..., 0, :]
-    if "past_key_values" in call and "encoder_hidden_states" not in call:  # the cache of an encoder is not used alone
-        call["past_key_values"] = tuple(entry[:2] for entry in call["past_key_values"])
+    if "encoder_hidden_states" not in call:  # the cache of an encoder is not used alone
         call.pop("encoder_attention_mask", None)
-    elif "past_key_values" in call:  # and given states are not looked at beside one
+    if "past_key_values" in call:  # and given states are not looked at beside one
         call["past_key_values"] = tuple(entry[:2] for entry in call["past_key_values"])
+    if "before" in call:
+        call["before"] = common_before(call, P)
     if head == "sequence_classification":  # pools by padding alone
         call = pooled_alike(config, call, tokens)
     if head == "double_heads":
@@ -66,6 +68,21 @@ def common_call(config, head, seed):
         if config.summary_type != "cls_index":  # over choices there, not over tokens
             call.pop("mc_labels", None)
     return call | {"output_attentions": True, "output_hidden_states": True, "use_cache": True}
+
+
+def common_before(call, P):
+    """Returns the arguments of the trunk's call before, the encoder's as in the call that follows it."""
+    ids = {name: x for name, x in call["before"].items() if name in ("input_ids", "inputs_embeds")}
+    rows = next(iter(ids.values())).shape[0]
+    encoder = {name: call[name] for name in ("encoder_hidden_states", "encoder_attention_mask") if name in call}
+    return ids | {
+        "position_ids": np.arange(P)[None].repeat(rows, 0),
+        "attention_mask": seen_by_someone(call["before"].get("attention_mask"), (rows, P), 0),
+        **{
+            name: x.reshape(rows, *x.shape[-2:]) if name == "encoder_hidden_states" else x.reshape(rows, -1)
+            for name, x in encoder.items()
+        },
+    }
 
 
 def seen_by_someone(mask, tokens, P):
@@ -92,6 +109,8 @@ def pooled_alike(config, call, tokens):
 def one_row(name, x):
     if name == "past_key_values":
         return tuple(tuple(part[:1] for part in entry) for entry in x)
+    if name == "before":
+        return {inner: y[:1] for inner, y in x.items()}
     return x[:1] if isinstance(x, np.ndarray) else x
 
 
@@ -108,7 +127,11 @@ def theirs_of(config, model, head):
 
 def learn(model, call, config, head):
     """Returns the outputs and the gradients of transformers' model, under our names."""
-    out = model(**as_theirs(call, config, head))
+    theirs = as_theirs(call, config, head)
+    if "before" in theirs:
+        trunk = model if head == "model" else model.transformer
+        theirs["past_key_values"] = trunk(**theirs.pop("before"), use_cache=True).past_key_values
+    out = model(**theirs)
     fields = {name: tuple(x) if isinstance(x, list) else x for name, x in out.items() if name != "past_key_values"}
     outputs = parity.flatten(tuple_of(fields))
     weights = dict(model.named_parameters())
@@ -121,7 +144,9 @@ UNUSED = {"allow_unused": True, "materialize_grads": True}
 
 def as_theirs(call, config, head):
     """Returns the call as transformers takes it."""
-    call = {name: torch.as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in call.items()}
+    call = tensors(call)
+    if "before" in call:
+        call["before"] = as_theirs(call["before"], config, "model")
     if head == "double_heads":
         for name in ("position_ids", "attention_mask", "encoder_hidden_states", "encoder_attention_mask"):
             if name in call:
@@ -137,6 +162,11 @@ def as_theirs(call, config, head):
             cache = transformers.EncoderDecoderCache(cache, transformers.DynamicCache())
         call["past_key_values"] = cache
     return call
+
+
+def tensors(call):
+    """Returns a call with tensors for arrays."""
+    return keras.tree.map_structure(lambda x: torch.as_tensor(x) if isinstance(x, np.ndarray) else x, call)
 
 
 def tuple_of(fields):
@@ -195,9 +225,7 @@ def test_torch_equals_transformers(head, seed):
     call = real_targets(common_call(config, head, seed), head)
     model = Torch().create(head, config, seed=seed, dtype="float64")
     theirs, expected = learn(theirs_of(config, model, head), call, config, head)
-    ours = parity.flatten(
-        model(**{name: torch.as_tensor(x) if isinstance(x, np.ndarray) else x for name, x in call.items()})
-    )
+    ours = parity.flatten(compute(model, tensors(call)))
     ours = {name: x for name, x in ours.items() if name in theirs}  # theirs have no cross-attentions but for two heads
     weights = dict(model.named_parameters())
     found = torch.autograd.grad(weighed(ours, head, config, call), list(weights.values()), **UNUSED)
