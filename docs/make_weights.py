@@ -38,7 +38,7 @@ def main() -> None:
     )
     section(
         "`GPT2DoubleHeadsModel` (N rows in place of 1 where num_labels is given)",
-        dataclasses.replace(CONFIG, num_labels=GPT2Config.num_labels),
+        dataclasses.replace(CONFIG, num_labels=GPT2Config.num_labels, id2label=None),
         "double_heads",
     )
     section("`GPT2ForSequenceClassification`", CONFIG, "sequence_classification")

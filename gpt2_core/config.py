@@ -143,7 +143,8 @@ class GPT2Config:
     def summary_width(self) -> int:
         """How many numbers the multiple choice head gives a choice: one score, or num_labels where that was given.
 
-        Without projection, or with one that is not to labels, n_embd numbers.
+        Without projection, or with one that is not to labels, n_embd numbers. `dataclasses.replace` cannot tell a given
+        num_labels=2 from the default: give id2label there.
         """
         if not (self.summary_use_proj and self.summary_proj_to_labels):
             return self.n_embd

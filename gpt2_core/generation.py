@@ -186,12 +186,15 @@ def _prompts(
     return ids, mask
 
 
+def _as_rows(given: Any) -> Any:
+    """Returns prompts, or their masks, as a list of rows where they are lists at all: a flat one is one row."""
+    values = [] if given is None else plain(given)
+    flat = isinstance(values, list) and not any(isinstance(row, list) for row in values)
+    return [values] if flat else values
+
+
 def _rows(config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | None) -> list[list[int]]:
-    rows, masks = ([] if x is None else plain(x) for x in (input_ids, attention_mask))
-    rows, masks = (
-        [x] if isinstance(x, list) and not any(isinstance(row, list) for row in x) else x  # one prompt, flat
-        for x in (rows, masks)
-    )
+    rows, masks = _as_rows(input_ids), _as_rows(attention_mask)
     if not isinstance(rows, list) or not all(isinstance(row, list) and all(map(is_int, row)) for row in rows):
         raise GPT2Error("input_ids must be whole numbers of shape (B, T), or a list of lists of token ids")
     if attention_mask is not None:

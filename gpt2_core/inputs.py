@@ -32,14 +32,14 @@ def check_shapes(
     """
     if (input_ids is None) == (inputs_embeds is None):
         raise GPT2Error("give either input_ids or inputs_embeds, one of them and not both")
-    name, given, axes = (
-        ("input_ids", input_ids, "T") if inputs_embeds is None else ("inputs_embeds", inputs_embeds, "T, C")
-    )
-    axes = f"B, N, {axes}" if choices else f"B, {axes}"
-    if given is None or len(given) != axes.count(",") + 1:
+    name, given, axes = "input_ids", input_ids, ["B", "N", "T"] if choices else ["B", "T"]
+    if inputs_embeds is not None:
+        name, given, axes = "inputs_embeds", inputs_embeds, [*axes, "C"]
+    if given is None or len(given) != len(axes):
         way = "put the choices of one question into it" if choices else "put a single sequence into a batch of 1"
-        raise GPT2Error(f"{name} has shape {tuple(given or ())}, it must be ({axes}): {way}")
-    lead, new = tuple(given[: 2 if choices else 1]), given[2 if choices else 1]
+        raise GPT2Error(f"{name} has shape {tuple(given or ())}, it must be ({', '.join(axes)}): {way}")
+    sizes = dict(zip(axes, given, strict=True))
+    new, lead = sizes["T"], tuple(sizes[axis] for axis in ("B", "N") if axis in sizes)
     if inputs_embeds is not None and not _same(inputs_embeds[-1], config.n_embd):
         raise GPT2Error(f"inputs_embeds has width {inputs_embeds[-1]}, the model n_embd={config.n_embd}")
     if new == 0:
@@ -137,6 +137,23 @@ def _check_encoder(config: GPT2Config, states: Shape | None, mask: Shape | None,
     check_shape("encoder_attention_mask", mask, (*lead, length), (*lead, new, length))
 
 
+def check_config(model: str, config: object) -> None:
+    """Raises GPT2Error unless a class of the name `model` was given a config to be made of."""
+    if not isinstance(config, GPT2Config):
+        raise GPT2Error(
+            f"config is a {type(config).__name__}: give a GPT2Config, or use {model}.from_pretrained(folder)"
+        )
+
+
+def check_table(config: GPT2Config, layer: object) -> None:
+    """Raises GPT2Error unless a layer has a weight (vocab_size, C), as a word table must."""
+    wanted = (config.vocab_size, config.n_embd)
+    if tuple(getattr(getattr(layer, "weight", None), "shape", ())) != wanted:
+        raise GPT2Error(
+            f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
+        )
+
+
 def check_logits_to_keep(logits_to_keep: object, labels: object) -> None:
     """Raises GPT2Error unless it is a whole number of last positions, 0 for all of them, as labels need."""
     if not is_int(logits_to_keep) or logits_to_keep < 0:  # type: ignore[operator]
@@ -168,9 +185,7 @@ def check_range(name: str, ids: np.ndarray | None, end: int, what: str, *, skip:
     """
     if ids is None:
         return
-    if ids.dtype.kind not in "iu":
-        kind = {"b": "truth values", "f": "fractional numbers"}.get(ids.dtype.kind, str(ids.dtype))
-        raise GPT2Error(f"{name} holds {kind}: ids must be whole numbers")
+    check_whole(name, ids)
     counted = ids[ids != -100] if skip else ids
     if counted.size and not (0 <= counted.min() and counted.max() < end):
         wrong = counted[(counted < 0) | (counted >= end)].flat[0]
@@ -178,6 +193,13 @@ def check_range(name: str, ids: np.ndarray | None, end: int, what: str, *, skip:
             f"{name} holds {wrong}: it must be from 0 to {what} - 1 = {end - 1}"
             + (", or -100 for what does not count" if skip else "")
         )
+
+
+def check_whole(name: str, ids: np.ndarray) -> None:
+    """Raises GPT2Error unless an array is of whole numbers."""
+    if ids.dtype.kind not in "iu":
+        kind = {"b": "truth values", "f": "fractional numbers"}.get(ids.dtype.kind, str(ids.dtype))
+        raise GPT2Error(f"{name} holds {kind}: ids must be whole numbers")
 
 
 def check_pairs(past: object) -> None:

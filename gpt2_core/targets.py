@@ -6,7 +6,7 @@ import numpy as np
 
 from .config import GPT2Config
 from .errors import GPT2Error
-from .inputs import Shape, check_range, check_shape
+from .inputs import Shape, check_range, check_shape, check_whole
 
 # Every check below takes the config, the argument's name, its numbers (None where a graph cannot look at them yet), its
 # shape, and the shape of the tokens, (B, T) or (B, N, T).
@@ -30,7 +30,17 @@ def check_answer(config: GPT2Config, name: str, ids: np.ndarray | None, shape: S
     Those at or past the end of the sequence do not count either: their answer was cut off.
     """
     check_shape(name, shape, tokens[:1], (tokens[0], 1))
-    check_range(name, ids, np.iinfo(np.int64).max, "2**63", skip=True)
+    if ids is not None:
+        check_whole(name, ids)
+        wrong = ids[(ids < 0) & (ids != -100)]
+        if wrong.size:
+            raise GPT2Error(f"{name} holds {wrong.flat[0]}: it must be at least 0, or -100 for what does not count")
+
+
+def check_both_ends(start_positions: object, end_positions: object) -> None:
+    """Raises GPT2Error where one end of the answers was given without the other."""
+    if (start_positions is None) != (end_positions is None):
+        raise GPT2Error("start_positions and end_positions go together: give both or neither")
 
 
 def check_choice_tokens(config: GPT2Config, name: str, ids: np.ndarray | None, shape: Shape, tokens: Shape) -> None:
@@ -86,7 +96,7 @@ def check_sequence_labels(
             raise GPT2Error(f"{name} holds {labels[~fits].flat[0]:g}: each must be {allowed}")
 
 
-def check_pooling(config: GPT2Config, batch: int | None, *, mask: bool, ids: bool) -> bool:
+def ends_by_padding(config: GPT2Config, batch: int | None, *, mask: bool, ids: bool) -> bool:
     """Returns whether the end of each row is looked for by pad_token_id; raises GPT2Error where nothing tells it.
 
     mask, ids: whether attention_mask (B, S) and input_ids were given. The mask tells it first.

@@ -13,14 +13,16 @@ from typing import NamedTuple
 from .config import GPT2Config
 from .errors import GPT2Error
 
-HEADS = (
-    "model",
-    "lm_head",
-    "double_heads",
-    "sequence_classification",
-    "token_classification",
-    "question_answering",
-)
+# Which models there are, and what config.json calls each
+ARCHITECTURES = {
+    "model": "GPT2Model",
+    "lm_head": "GPT2LMHeadModel",
+    "double_heads": "GPT2DoubleHeadsModel",
+    "sequence_classification": "GPT2ForSequenceClassification",
+    "token_classification": "GPT2ForTokenClassification",
+    "question_answering": "GPT2ForQuestionAnswering",
+}
+HEADS = tuple(ARCHITECTURES)
 TRUNK = "transformer."
 
 

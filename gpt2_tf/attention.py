@@ -34,7 +34,7 @@ def visible_encoder_keys(encoder_attention_mask, length):
     return keep[:, None, None, :] if len(keep.shape) == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
 
 
-class Heads(keras.layers.Layer):
+class MultiHead(keras.layers.Layer):
     """What both attentions share: C split into heads, and their weighted sums over the keys."""
 
     def __init__(self, config, layer_idx, **kwargs):
@@ -65,7 +65,7 @@ class Heads(keras.layers.Layer):
         w = ops.cast(ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))), wider)  # (B, H, T, S)
         lowest, never = ops.cast(np.finfo(wider).min, wider), ops.cast(-np.inf, wider)
         w = ops.where(keep, w, ops.where(causal, lowest, never))
-        # of a single key the softmax is 1; Keras would warn of it at every first step
+        # of a single key, a prompt of one token, the softmax is 1; Keras would warn of it
         w = ops.ones_like(w) if w.shape[-1] == 1 else ops.softmax(w, axis=-1)
         return ops.cast(w, dtype)
 
@@ -77,7 +77,7 @@ class Heads(keras.layers.Layer):
         return self.merge_heads(ops.matmul(dropout(w, self.attn_dropout, seed), v)), w
 
 
-class Attention(Heads):
+class Attention(MultiHead):
     """Attention of new tokens over the past and themselves."""
 
     def __init__(self, config, layer_idx, **kwargs):
@@ -97,7 +97,7 @@ class Attention(Heads):
         return dropout(self.c_proj(a), self.resid_dropout, seed, 1), (k, v), w
 
 
-class CrossAttention(Heads):
+class CrossAttention(MultiHead):
     """Attention of new tokens over an encoder's, whose keys and values are those of the past unless it is given."""
 
     def __init__(self, config, layer_idx, **kwargs):

@@ -10,9 +10,8 @@ import keras
 from keras import ops
 
 from gpt2_core.config import GPT2Config
-from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER, grown_rows, initial_weights
-from gpt2_core.inputs import as_array
+from gpt2_core.inputs import as_array, check_config, check_table
 from gpt2_core.plain import check_seed
 
 from .checkpoint import CheckpointMixin, named_weights
@@ -30,11 +29,7 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(config, GPT2Config):
-            raise GPT2Error(
-                f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
-                ".from_pretrained(folder)"
-            )
+        check_config(type(self).__name__, config)
         self.config = config
         self.seeds = keras.random.SeedGenerator(0)  # of dropout, one a training step
 
@@ -63,8 +58,10 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
 
     def start_dropout(self, seed):
         """Has the next training step drop by `seed`, whatever came before."""
-        for n, model in enumerate({id(m): m for m in (trunk_of(self), self)}.values()):
-            model.seeds.state.assign([(check_seed(seed) + n * 2**31) % 2**32, 0])
+        start = check_seed(seed) % 2**32  # Keras' seeds have 32 bits
+        trunk_of(self).seeds.state.assign([start, 0])
+        if trunk_of(self) is not self:  # as far from the trunk's numbers as it can be
+            self.seeds.state.assign([(start + 2**31) % 2**32, 0])
 
     def get_input_embeddings(self):
         """Returns the layer that holds the word table, weight (vocab_size, C)."""
@@ -72,11 +69,7 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
 
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
-        wanted = (self.config.vocab_size, self.config.n_embd)
-        if tuple(getattr(getattr(layer, "weight", None), "shape", ())) != wanted:
-            raise GPT2Error(
-                f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
-            )
+        check_table(self.config, layer)
         del trunk_of(self).wte.weight  # Keras forgets the old variable only so
         trunk_of(self).wte.weight = layer.weight
         self.forget_graphs()

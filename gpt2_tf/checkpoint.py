@@ -14,7 +14,8 @@ def named_weights(model, prefix=""):
     found = []
     for attribute, value in vars(model).items():
         if attribute in ("weight", "bias"):
-            found += [] if value is None else [(prefix + attribute, value)]
+            if value is not None:
+                found.append((prefix + attribute, value))
         elif attribute == "h":
             for i, block in enumerate(value):
                 found += named_weights(block, f"{prefix}h.{i}.")

@@ -3,16 +3,22 @@
 import keras
 from keras import ops
 
-from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER
 from gpt2_core.outputs import QuestionAnsweringOutput, SequenceClassifierOutput, TokenClassifierOutput
-from gpt2_core.targets import check_answer, check_pooling, check_sequence_labels, check_token_labels, problem_type
+from gpt2_core.targets import (
+    check_answer,
+    check_both_ends,
+    check_sequence_labels,
+    check_token_labels,
+    ends_by_padding,
+    problem_type,
+)
 
 from .base import TFGPT2PreTrainedModel
 from .dropout import dropout
 from .inputs import as_target, as_tensor, token_shape
 from .layers import Linear
-from .losses import answer_loss, classification_loss, cross_entropy
+from .losses import answers_loss, classification_loss, cross_entropy
 from .model import TFGPT2Model
 from .summary import at, kept_tokens, last_kept
 
@@ -57,7 +63,7 @@ class TFGPT2ForSequenceClassification(TFGPT2PreTrainedModel):
         input_ids = as_tensor("input_ids", input_ids)
         attention_mask = as_tensor("attention_mask", attention_mask)
         masked = attention_mask is not None and len(attention_mask.shape) == 2
-        padded = tokens is not None and check_pooling(self.config, tokens[0], mask=masked, ids=input_ids is not None)
+        padded = tokens is not None and ends_by_padding(self.config, tokens[0], mask=masked, ids=input_ids is not None)
         labels = as_target(check_sequence_labels, self.config, "labels", labels, tokens)
         out = self.transformer(
             input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
@@ -74,11 +80,7 @@ class TFGPT2ForSequenceClassification(TFGPT2PreTrainedModel):
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, problem_type(self.config, tuple(labels.shape)))
-        out = SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            **out.common(),
-        )
+        out = SequenceClassifierOutput(loss=loss, logits=logits, **out.common())
         return out if return_dict else out.to_tuple()
 
     def own_loss(self, out, labels):
@@ -187,8 +189,7 @@ class TFGPT2ForQuestionAnswering(TFGPT2PreTrainedModel):
         tokens = token_shape(input_ids, inputs_embeds)
         starts = as_target(check_answer, self.config, "start_positions", start_positions, tokens)
         ends = as_target(check_answer, self.config, "end_positions", end_positions, tokens)
-        if (starts is None) != (ends is None):
-            raise GPT2Error("start_positions and end_positions go together: give both or neither")
+        check_both_ends(starts, ends)
         out = self.transformer(
             input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
             encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
@@ -197,7 +198,7 @@ class TFGPT2ForQuestionAnswering(TFGPT2PreTrainedModel):
         start_logits, end_logits = ops.unstack(self.qa_outputs(out.last_hidden_state), 2, axis=-1)  # each (B, T)
         loss = None
         if starts is not None:
-            loss = (answer_loss(start_logits, starts) + answer_loss(end_logits, ends)) / 2
+            loss = answers_loss(start_logits, starts, end_logits, ends)
         out = QuestionAnsweringOutput(
             loss=loss,
             start_logits=start_logits,
@@ -211,6 +212,5 @@ class TFGPT2ForQuestionAnswering(TFGPT2PreTrainedModel):
         tokens = tuple(out.start_logits.shape)
         starts = as_target(check_answer, self.config, "start_positions", start_positions, tokens)
         ends = as_target(check_answer, self.config, "end_positions", end_positions, tokens)
-        if (starts is None) != (ends is None):
-            raise GPT2Error("start_positions and end_positions go together: give both or neither")
-        return (answer_loss(out.start_logits, starts) + answer_loss(out.end_logits, ends)) / 2
+        check_both_ends(starts, ends)
+        return answers_loss(out.start_logits, starts, out.end_logits, ends)

@@ -43,7 +43,7 @@ class FitMixin:
         if not isinstance(y_pred, ModelOutput):
             raise GPT2Error("fit and evaluate need outputs by name: make the model with return_dict=True")
         if self._compile_loss is not None:
-            return super().compute_loss(x, *self.told(targets, y_pred), sample_weight, training)
+            return super().compute_loss(x, *self.targets_and_logits(targets, y_pred), sample_weight, training)
         if sample_weight is not None:
             raise GPT2Error("the model's own loss takes no weights: set labels to -100, or give compile a loss")
         loss = self.own_loss(y_pred, **targets)
@@ -51,9 +51,9 @@ class FitMixin:
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the compiled metrics, computed on the logits."""
-        return super().compute_metrics(x, *self.told(self.targets_of(x, y), y_pred), sample_weight)
+        return super().compute_metrics(x, *self.targets_and_logits(self.targets_of(x, y), y_pred), sample_weight)
 
-    def told(self, targets, out):
+    def targets_and_logits(self, targets, out):
         """Returns the targets and the logits that are to tell them: two tensors, or two dicts where there are more."""
         if len(self.learns) == 1:
             ((name, field),) = self.learns.items()

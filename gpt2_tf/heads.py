@@ -16,6 +16,29 @@ from .losses import cross_entropy, language_model_loss
 from .model import TFGPT2Model
 from .summary import SequenceSummary, kept_tokens
 
+# What has an axis of choices; the cache has none, its rows are B*N
+PER_CHOICE = {
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+}
+
+
+def merge_choices(x):
+    """Returns (B, N, …) as (B*N, …)."""
+    return None if x is None else ops.reshape(x, (-1, *ops.shape(x)[2:]))
+
+
+def split_choices(x, B, N):
+    """Returns (B*N, …) as (B, N, …), each of several."""
+    if x is None or isinstance(x, tuple):
+        return x and tuple(split_choices(part, B, N) for part in x)
+    return ops.reshape(x, (B, N, *ops.shape(x)[1:]))
+
 
 class LanguageModel(GenerationMixin, TFGPT2PreTrainedModel):
     """The trunk with logits over the vocabulary."""
@@ -172,30 +195,5 @@ class TFGPT2DoubleHeadsModel(LanguageModel):
         tokens = tuple(out.logits.shape)[:3]
         labels = as_target(check_labels, self.config, "labels", labels, tokens)
         mc_labels = as_target(check_choice_labels, self.config, "mc_labels", mc_labels, tokens)
-        losses = [] if labels is None else [language_model_loss(out.logits, labels)]
-        losses += [] if mc_labels is None else [cross_entropy(out.mc_logits, mc_labels)]
-        return sum(losses)
-
-
-# What has an axis of choices; the cache has none, its rows are B*N
-PER_CHOICE = {
-    "input_ids",
-    "inputs_embeds",
-    "attention_mask",
-    "token_type_ids",
-    "position_ids",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
-}
-
-
-def merge_choices(x):
-    """Returns (B, N, …) as (B*N, …)."""
-    return None if x is None else ops.reshape(x, (-1, *ops.shape(x)[2:]))
-
-
-def split_choices(x, B, N):
-    """Returns (B*N, …) as (B, N, …), each of several."""
-    if x is None or isinstance(x, tuple):
-        return x and tuple(split_choices(part, B, N) for part in x)
-    return ops.reshape(x, (B, N, *ops.shape(x)[1:]))
+        loss = 0.0 if labels is None else language_model_loss(out.logits, labels)
+        return loss if mc_labels is None else loss + cross_entropy(out.mc_logits, mc_labels)

@@ -48,8 +48,10 @@ def as_target(check, config, name, value, tokens):
 
 def token_shape(input_ids, inputs_embeds, axes=2):
     """Returns the shape of the tokens, of so many axes; None where the inputs have none such."""
-    given = as_tensor("input_ids", input_ids) if inputs_embeds is None else as_tensor("", inputs_embeds)
-    rank = axes if inputs_embeds is None else axes + 1
+    name, given, rank = "input_ids", input_ids, axes
+    if inputs_embeds is not None:
+        name, given, rank = "inputs_embeds", inputs_embeds, axes + 1
+    given = as_tensor(name, given)
     return None if given is None or len(given.shape) != rank else tuple(given.shape)[:axes]
 
 

@@ -4,6 +4,17 @@ import numpy as np
 from keras import ops
 
 
+def remove(scores):
+    """Returns the score of a removed token."""
+    return ops.cast(-np.inf, scores.dtype)
+
+
+def ranks(scores):
+    """Returns each token's place in the order of falling scores; of equal ones the lower id comes first."""
+    order = ops.top_k(scores, scores.shape[-1])[1]  # of equal values the lower index comes first
+    return ops.argsort(order, axis=-1)
+
+
 def temperature(scores, value):
     return scores / value
 
@@ -21,17 +32,6 @@ def top_p(scores, value):
 
 
 STEPS = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-
-
-def remove(scores):
-    """Returns the score of a removed token."""
-    return ops.cast(-np.inf, scores.dtype)
-
-
-def ranks(scores):
-    """Returns each token's place in the order of falling scores; of equal ones the lower id comes first."""
-    order = ops.top_k(scores, scores.shape[-1])[1]  # of equal values the lower index comes first
-    return ops.argsort(order, axis=-1)
 
 
 def pick(logits, steps, uniforms):

@@ -9,11 +9,11 @@ from .layers import wide
 
 def cross_entropy(logits, labels):
     """Mean over the labels (...), each one of the K of logits (..., K); -100 does not count."""
-    K = logits.shape[-1]
+    K = ops.shape(logits)[-1]
     dtype = wide(keras.backend.standardize_dtype(logits.dtype))
     labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
-    inside = ops.logical_and(labels >= 0, labels < ops.shape(logits)[-1])
-    predicted = ops.reshape(ops.cast(logits, dtype), (-1, ops.shape(logits)[-1] if K is None else K))
+    inside = ops.logical_and(labels >= 0, labels < K)
+    predicted = ops.reshape(ops.cast(logits, dtype), (-1, K))
     losses = ops.sparse_categorical_crossentropy(ops.where(inside, labels, 0), predicted, from_logits=True)
     # a graph cannot refuse a label that is none of the K: NaN tells of it
     losses = ops.where(inside, losses, ops.where(labels == -100, 0.0, np.nan))
@@ -41,3 +41,8 @@ def answer_loss(logits, positions):
     T = ops.shape(logits)[1]
     positions = ops.reshape(ops.cast(positions, "int32"), (-1,))
     return cross_entropy(logits, ops.where(positions >= T, -100, positions))
+
+
+def answers_loss(start_logits, starts, end_logits, ends):
+    """Mean of the losses of where the answers start and where they end."""
+    return (answer_loss(start_logits, starts) + answer_loss(end_logits, ends)) / 2

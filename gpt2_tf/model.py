@@ -106,13 +106,16 @@ class TFGPT2Model(TFGPT2PreTrainedModel):
 
         presents, hidden_states, attentions, cross_attentions = [], [], [], []
         for i, block in enumerate(self.h):
-            hidden_states += [x] if output_hidden_states else []
+            if output_hidden_states:
+                hidden_states.append(x)
             own = (None if past is None else past[i], None if head_mask is None else head_mask[i])
             run = recomputed(block) if recompute else block
             x, present, weights = run(x, visible, *own, encoder, encoder_visible, place(seed, 1 + PLACES * i))
-            presents += [present] if use_cache else []
-            attentions += [weights[0]] if output_attentions else []
-            cross_attentions += weights[1:] if output_attentions else []
+            if use_cache:
+                presents.append(present)
+            if output_attentions:
+                attentions.append(weights[0])
+                cross_attentions += weights[1:]
         x = self.ln_f(x)
 
         out = BaseModelOutput(

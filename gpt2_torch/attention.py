@@ -32,7 +32,7 @@ def visible_encoder_keys(encoder_attention_mask, length, device):
     return keep[:, None, None, :] if keep.ndim == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
 
 
-class Heads(nn.Module):
+class MultiHead(nn.Module):
     """What both attentions share: C split into heads, and their weighted sums over the keys."""
 
     def __init__(self, config, layer_idx):
@@ -73,7 +73,7 @@ class Heads(nn.Module):
         return self.merge_heads(self.attn_dropout(w) @ v), w
 
 
-class Attention(Heads):
+class Attention(MultiHead):
     """Attention of new tokens over the past and themselves."""
 
     def __init__(self, config, layer_idx):
@@ -90,7 +90,7 @@ class Attention(Heads):
         return self.resid_dropout(self.c_proj(a)), (k, v), w
 
 
-class CrossAttention(Heads):
+class CrossAttention(MultiHead):
     """Attention of new tokens over an encoder's, whose keys and values are those of the past unless it is given."""
 
     def __init__(self, config, layer_idx):

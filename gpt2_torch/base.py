@@ -5,9 +5,8 @@ import dataclasses
 import torch
 from torch import nn
 
-from gpt2_core.config import GPT2Config
-from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER, grown_rows, initial_weights
+from gpt2_core.inputs import check_config, check_table
 
 from .checkpoint import CheckpointMixin, named_weights
 
@@ -22,11 +21,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        if not isinstance(config, GPT2Config):
-            raise GPT2Error(
-                f"config is a {type(config).__name__}: give a GPT2Config, or use {type(self).__name__}"
-                ".from_pretrained(folder)"
-            )
+        check_config(type(self).__name__, config)
         self.config = config
 
     @property
@@ -57,11 +52,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
 
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
-        wanted = (self.config.vocab_size, self.config.n_embd)
-        if tuple(getattr(getattr(layer, "weight", None), "shape", ())) != wanted:
-            raise GPT2Error(
-                f"the word table must be a layer with a weight {wanted}; resize_token_embeddings changes its size"
-            )
+        check_table(self.config, layer)
         trunk_of(self).wte.weight = layer.weight
 
     def resize_token_embeddings(self, new_num_tokens, *, seed=0):

@@ -2,15 +2,21 @@
 
 from torch import nn
 
-from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER
 from gpt2_core.outputs import QuestionAnsweringOutput, SequenceClassifierOutput, TokenClassifierOutput
-from gpt2_core.targets import check_answer, check_pooling, check_sequence_labels, check_token_labels, problem_type
+from gpt2_core.targets import (
+    check_answer,
+    check_both_ends,
+    check_sequence_labels,
+    check_token_labels,
+    ends_by_padding,
+    problem_type,
+)
 
 from .base import GPT2PreTrainedModel
 from .inputs import as_target, as_tensor, token_shape
 from .layers import Linear
-from .losses import answer_loss, classification_loss, cross_entropy
+from .losses import answers_loss, classification_loss, cross_entropy
 from .model import GPT2Model
 from .summary import at, kept_tokens, last_kept
 
@@ -49,7 +55,7 @@ class GPT2ForSequenceClassification(GPT2PreTrainedModel):
         input_ids = as_tensor("input_ids", input_ids, self.device)
         attention_mask = as_tensor("attention_mask", attention_mask, self.device)
         masked = attention_mask is not None and attention_mask.ndim == 2
-        padded = tokens is not None and check_pooling(self.config, tokens[0], mask=masked, ids=input_ids is not None)
+        padded = tokens is not None and ends_by_padding(self.config, tokens[0], mask=masked, ids=input_ids is not None)
         labels = as_target(check_sequence_labels, self.config, "labels", labels, tokens, self.device)
         out = self.transformer(
             input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
@@ -62,11 +68,7 @@ class GPT2ForSequenceClassification(GPT2PreTrainedModel):
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, problem_type(self.config, tuple(labels.shape)))
-        out = SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            **out.common(),
-        )
+        out = SequenceClassifierOutput(loss=loss, logits=logits, **out.common())
         return out if return_dict else out.to_tuple()
 
 
@@ -151,8 +153,7 @@ class GPT2ForQuestionAnswering(GPT2PreTrainedModel):
         tokens = token_shape(input_ids, inputs_embeds)
         starts = as_target(check_answer, self.config, "start_positions", start_positions, tokens, self.device)
         ends = as_target(check_answer, self.config, "end_positions", end_positions, tokens, self.device)
-        if (starts is None) != (ends is None):
-            raise GPT2Error("start_positions and end_positions go together: give both or neither")
+        check_both_ends(starts, ends)
         out = self.transformer(
             input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
             encoder_hidden_states, encoder_attention_mask, use_cache, output_attentions, output_hidden_states,
@@ -161,7 +162,7 @@ class GPT2ForQuestionAnswering(GPT2PreTrainedModel):
         start_logits, end_logits = self.qa_outputs(out.last_hidden_state).unbind(-1)  # each (B, T)
         loss = None
         if starts is not None:
-            loss = (answer_loss(start_logits, starts) + answer_loss(end_logits, ends)) / 2
+            loss = answers_loss(start_logits, starts, end_logits, ends)
         out = QuestionAnsweringOutput(
             loss=loss,
             start_logits=start_logits,

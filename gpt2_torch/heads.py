@@ -17,6 +17,29 @@ from .losses import cross_entropy, language_model_loss
 from .model import GPT2Model
 from .summary import SequenceSummary, kept_tokens
 
+# What has an axis of choices; the cache has none, its rows are B*N
+PER_CHOICE = {
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "token_type_ids",
+    "position_ids",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+}
+
+
+def merge_choices(x):
+    """Returns (B, N, …) as (B*N, …)."""
+    return None if x is None else x.reshape(-1, *x.shape[2:])
+
+
+def split_choices(x, B, N):
+    """Returns (B*N, …) as (B, N, …), each of several."""
+    if x is None or isinstance(x, tuple):
+        return x and tuple(split_choices(part, B, N) for part in x)
+    return x.reshape(B, N, *x.shape[1:])
+
 
 def check_tied(lm_head, wte):
     if wte is None or not torch.equal(lm_head, wte):
@@ -158,27 +181,3 @@ class GPT2DoubleHeadsModel(LanguageModel):
             cross_attentions=split_choices(out.cross_attentions, B, N),
         )
         return out if return_dict else out.to_tuple()
-
-
-# What has an axis of choices; the cache has none, its rows are B*N
-PER_CHOICE = {
-    "input_ids",
-    "inputs_embeds",
-    "attention_mask",
-    "token_type_ids",
-    "position_ids",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
-}
-
-
-def merge_choices(x):
-    """Returns (B, N, …) as (B*N, …)."""
-    return None if x is None else x.reshape(-1, *x.shape[2:])
-
-
-def split_choices(x, B, N):
-    """Returns (B*N, …) as (B, N, …), each of several."""
-    if x is None or isinstance(x, tuple):
-        return x and tuple(split_choices(part, B, N) for part in x)
-    return x.reshape(B, N, *x.shape[1:])

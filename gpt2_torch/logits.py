@@ -3,6 +3,12 @@
 import torch
 
 
+def ranks(scores):
+    """Returns each token's place in the order of falling scores; of equal ones the lower id comes first."""
+    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
+    return torch.argsort(order, dim=-1)
+
+
 def temperature(scores, value):
     return scores / value
 
@@ -20,12 +26,6 @@ def top_p(scores, value):
 
 
 STEPS = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-
-
-def ranks(scores):
-    """Returns each token's place in the order of falling scores; of equal ones the lower id comes first."""
-    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
-    return torch.argsort(order, dim=-1)
 
 
 def pick(logits, steps, uniforms):

@@ -32,3 +32,8 @@ def answer_loss(logits, positions):
     T = logits.shape[1]
     positions = positions.reshape(-1).long()
     return cross_entropy(logits, positions.masked_fill(positions >= T, -100))
+
+
+def answers_loss(start_logits, starts, end_logits, ends):
+    """Mean of the losses of where the answers start and where they end."""
+    return (answer_loss(start_logits, starts) + answer_loss(end_logits, ends)) / 2

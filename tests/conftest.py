@@ -7,16 +7,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up note
 import pytest
 import torch  # before Keras, which asks for that order
 
-with contextlib.suppress(
-    ImportError
-):  # the CUDA builds of PyTorch have it, and it crashes when it is loaded after TensorFlow
+# The CUDA builds of PyTorch have triton, which crashes when it is loaded after TensorFlow
+with contextlib.suppress(ImportError):
     import triton  # noqa: F401
+
+import tensorflow as tf
 
 from tests import frameworks
 
 # The models here are tiny: more threads only wait for each other, for long where another program uses the cores
 torch.set_num_threads(1)
 
+# TF32 keeps 10 bits of each factor on a GPU, where float32 has 23
+tf.config.experimental.enable_tensor_float_32_execution(False)
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 # Programs that tests run in processes of their own
 collect_ignore = ["on_jax.py", "processes.py", "replicas.py", "bench"]
@@ -26,7 +30,7 @@ def pytest_generate_tests(metafunc):
     """Runs a test that asks for `framework` or `runner` once for each of them, on every device there is."""
     for name, choices in (("framework", frameworks.FRAMEWORKS), ("runner", frameworks.RUNNERS)):
         if name in metafunc.fixturenames:
-            params = [pytest.param(c, id=c.name, marks=[pytest.mark.gpu] if c.device != "cpu" else []) for c in choices]
+            params = [pytest.param(c, id=c.name, marks=frameworks.gpu_mark(c)) for c in choices]
             metafunc.parametrize(name, params)
 
 

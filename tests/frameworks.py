@@ -8,23 +8,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import torch
 
 import gpt2_tf
 import gpt2_torch
 from gpt2_core import parity
+from gpt2_core.weights import ARCHITECTURES
 from gpt2_tf.checkpoint import named_weights
 
 DATA = Path(__file__).parent / "data"
 EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
-MODELS = {
-    "model": "GPT2Model",
-    "lm_head": "GPT2LMHeadModel",
-    "double_heads": "GPT2DoubleHeadsModel",
-    "sequence_classification": "GPT2ForSequenceClassification",
-    "token_classification": "GPT2ForTokenClassification",
-    "question_answering": "GPT2ForQuestionAnswering",
-}
 
 
 def to_numpy(x) -> np.ndarray:
@@ -76,8 +70,16 @@ def objective(out):
     return keras.ops.sum(out[0] * keras.ops.cast(weights, out[0].dtype))
 
 
+class Runner:
+    """What both frameworks do alike."""
+
+    def gradients(self, model, **inputs):
+        """Returns the gradient of the objective by every weight."""
+        return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}
+
+
 @dataclasses.dataclass(frozen=True)
-class Torch:
+class Torch(Runner):
     """PyTorch on one device."""
 
     device: str = "cpu"
@@ -88,7 +90,7 @@ class Torch:
 
     @staticmethod
     def model_class(head):
-        return getattr(gpt2_torch, MODELS[head])
+        return getattr(gpt2_torch, ARCHITECTURES[head])
 
     def create(self, head, config, seed=0, dtype="float32"):
         return self.model_class(head)(config, seed=seed).to(self.device, getattr(torch, dtype)).eval()
@@ -97,34 +99,34 @@ class Torch:
         return self.model_class(head).from_pretrained(folder, dtype=dtype, **overrides).to(self.device)
 
     @torch.no_grad()
-    def run(self, model, **inputs):
-        return flat(model(**{name: self._input(x) for name, x in inputs.items()}))
+    def run(self, model, training=False, **inputs):
+        return flat(model.train(training)(**{name: self._input(x) for name, x in inputs.items()}))
 
-    def learn(self, model, **inputs):
+    def learn(self, model, training=False, **inputs):
         """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
         inputs = {name: keras.tree.map_structure(self._input, x) for name, x in inputs.items()}
         floating = {name: x for name, x in flat_inputs(inputs).items() if is_floating(x)}
         for x in floating.values():
             x.requires_grad_()
-        model.zero_grad()
-        out = compute(model, inputs)
+        out = compute(model.train(training), inputs)
         wanted = {**dict(model.named_parameters()), **{f"of {name}": x for name, x in floating.items()}}
         found = torch.autograd.grad(objective(out), list(wanted.values()), allow_unused=True, materialize_grads=True)
         return flat(out), {name: to_numpy(x) for name, x in zip(wanted, found, strict=True)}
 
-    def gradients(self, model, **inputs):
-        """Returns the gradient of the objective by every weight."""
-        return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}
-
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in model.named_parameters()}
+
+    def assign(self, model, weights):
+        """Puts arrays into a model."""
+        for name, weight in model.named_parameters():
+            weight.data = torch.as_tensor(weights[name]).to(weight)
 
     def _input(self, x):
         return torch.as_tensor(x, device=self.device) if isinstance(x, np.ndarray) else x
 
 
 @dataclasses.dataclass(frozen=True)
-class Keras:
+class Keras(Runner):
     """Keras on TensorFlow on one device, called eagerly, as a graph or through XLA."""
 
     device: str = "cpu"
@@ -136,7 +138,7 @@ class Keras:
 
     @staticmethod
     def model_class(head):
-        return getattr(gpt2_tf, "TF" + MODELS[head])
+        return getattr(gpt2_tf, "TF" + ARCHITECTURES[head])
 
     def create(self, head, config, seed=0, dtype="float32"):
         with keras.device(self.device):
@@ -146,13 +148,15 @@ class Keras:
         with keras.device(self.device):
             return self.model_class(head).from_pretrained(folder, dtype=dtype, **overrides)
 
-    def run(self, model, **inputs):
+    def run(self, model, training=False, **inputs):
+        inputs |= {"training": True} if training else {}
         return flat(self._in_mode(functools.partial(self._call, model, inputs))())
 
-    def learn(self, model, **inputs):
+    def learn(self, model, training=False, **inputs):
         """Returns the outputs, and the gradient of the objective by every weight and every fractional input."""
         import tensorflow as tf
 
+        inputs |= {"training": True} if training else {}
         weights = dict(named_weights(model))
         inputs = keras.tree.map_structure(lambda x: tf.constant(x) if isinstance(x, np.ndarray) else x, inputs)
         floating = {f"of {name}": x for name, x in flat_inputs(inputs).items() if is_floating(x)}
@@ -169,12 +173,13 @@ class Keras:
         out, found = self._in_mode(gradient)()
         return flat(out), {name: to_numpy(x) for name, x in zip([*weights, *floating], found, strict=True)}
 
-    def gradients(self, model, **inputs):
-        """Returns the gradient of the objective by every weight."""
-        return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}
-
     def weights(self, model):
         return {name: to_numpy(weight) for name, weight in named_weights(model)}
+
+    def assign(self, model, weights):
+        """Puts arrays into a model."""
+        for name, weight in named_weights(model):
+            weight.assign(weights[name])
 
     def _call(self, model, inputs):
         with keras.device(self.device):
@@ -187,6 +192,11 @@ class Keras:
         import tensorflow as tf
 
         return tf.function(function, jit_compile=self.mode == "xla", autograph=False)
+
+
+def gpu_mark(runner):
+    """Returns the marks of a test of a runner."""
+    return [pytest.mark.gpu] if runner.device != "cpu" else []
 
 
 _HAS_CUDA = torch.cuda.is_available()

@@ -21,11 +21,11 @@ jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 import gpt2_tf  # noqa: E402
-from gpt2_core.parity import TOLERANCE, compare  # noqa: E402
+from gpt2_core.parity import compare  # noqa: E402
 from gpt2_core.weights import HEADS  # noqa: E402
 from gpt2_tf.checkpoint import named_weights  # noqa: E402
-from tests.comparing import measured_by_the_largest  # noqa: E402
-from tests.frameworks import MODELS, Torch, compute, flat, flat_inputs, is_floating, objective, to_numpy  # noqa: E402
+from tests.comparing import beyond, measured_by_the_largest  # noqa: E402
+from tests.frameworks import ARCHITECTURES, Torch, compute, flat, flat_inputs, is_floating, objective, to_numpy  # noqa: E402
 from tests.random_cases import in_dtype, random_config, random_inputs  # noqa: E402
 
 
@@ -55,17 +55,18 @@ def with_values(x, values, name=""):
     return values.get(name, x)
 
 
-def distances(head, seed, torch_runner):
-    """Returns (name, distance, allowed) of every output and of the gradients, relative to PyTorch's largest."""
+def distance(head, seed, torch_runner):
+    """Returns how far an output or a gradient is from PyTorch's at most, relative to the largest; raises if too far."""
     config = random_config(seed, head)
     inputs = in_dtype(random_inputs(config, head, seed), "float32")
     exact = measured(
         *torch_runner.learn(torch_runner.create(head, config, seed, "float64"), **in_dtype(inputs, "float64"))
     )
     theirs = measured(*torch_runner.learn(torch_runner.create(head, config, seed), **inputs))
-    ours = measured(*learn(getattr(gpt2_tf, "TF" + MODELS[head])(config, seed=seed), **inputs))
-    rounding = {d.name: d.relative for d in compare(theirs, exact)}
-    return [(d.name, d.relative, max(TOLERANCE["float32"], 4 * rounding[d.name])) for d in compare(ours, theirs)]
+    ours = measured(*learn(getattr(gpt2_tf, "TF" + ARCHITECTURES[head])(config, seed=seed), **inputs))
+    far = beyond(ours, theirs, exact, "float32")
+    assert not far, f"{head}, seed {seed}: {far}"
+    return max(d.relative for d in compare(ours, theirs))
 
 
 def measured(outputs, gradients):
@@ -76,11 +77,7 @@ def main(seeds):
     torch_runner = Torch("cuda" if torch.cuda.is_available() else "cpu")
     print(f"JAX on {jax.devices()[0]}, PyTorch on {torch_runner.device}")
     for head in HEADS:
-        worst = 0.0
-        for seed in range(seeds):
-            for name, distance, allowed in distances(head, seed, torch_runner):
-                assert distance <= allowed, f"{head}, seed {seed}: {name} {distance:g} > {allowed:g}"
-                worst = max(worst, distance)
+        worst = max(distance(head, seed, torch_runner) for seed in range(seeds))
         print(f"{head}: {seeds} cases, at most {worst:.3g}")
 
 

@@ -26,7 +26,7 @@ def gradients(model, tensors):
 
 def run(rank, port):
     import gpt2_torch
-    from gpt2_core.checkpoint.match import ARCHITECTURES
+    from gpt2_core.weights import ARCHITECTURES
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

@@ -14,6 +14,7 @@ def random_config(seed: int, head: str = "lm_head") -> GPT2Config:
     heads = int(r.integers(1, 4))
     vocab_size = int(r.integers(20, 90))
     labels = int(r.integers(1, 5))
+    given = {"num_labels": labels} if head != "double_heads" or r.integers(2) else {}  # else one score a choice
     return GPT2Config(
         vocab_size=vocab_size,
         n_positions=int(r.integers(12, 40)),
@@ -39,8 +40,8 @@ def random_config(seed: int, head: str = "lm_head") -> GPT2Config:
         summary_use_proj=bool(r.random() < 0.8),
         summary_activation=r.choice([None, *ACTIVATIONS]),
         summary_proj_to_labels=bool(r.random() < 0.8),
-        num_labels=labels if head != "double_heads" or r.integers(2) else 2,
         problem_type=_problem(r, labels) if head == "sequence_classification" else None,
+        **given,
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_core import checkpoint
+from gpt2_core.checkpoint.safetensors_file import write_safetensors
 from gpt2_core.cli import main
 from gpt2_core.version import VERSION
 from tests.frameworks import DATA
@@ -44,6 +46,15 @@ def test_info_of_a_checkpoint_that_lacks_tensors(capfd, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"n_layer": 3}))
     facts = json.loads(said(capfd, "info", tmp_path, "--json", code=1))
     assert len(facts["missing"]) == 12 and facts["missing"][0] == "h.2.ln_1.weight"
+
+
+def test_info_of_a_tied_head_that_the_file_repeats(capfd, tmp_path):
+    shutil.copy(LM + "/config.json", tmp_path)
+    with checkpoint.open(LM) as source:
+        tensors = {**source.tensors, "lm_head.weight": source.tensors["wte.weight"]}
+        write_safetensors(tmp_path / "model.safetensors", tensors, {})
+    facts = json.loads(said(capfd, "info", tmp_path, "--json"))
+    assert (facts["tensors"], facts["missing"], facts["unexpected"]) == (29, [], [])
 
 
 def test_verify_compares_the_frameworks(capfd):
@@ -94,7 +105,7 @@ def test_generate_says_the_same_in_both(capfd, shakespeare):
 def test_bad_input_is_one_line_and_exit_code_2(capfd, tmp_path):
     assert "no file or folder" in refused(capfd, "info", tmp_path / "nowhere")
     assert "holds no checkpoint" in refused(capfd, "verify", tmp_path)
-    assert "--seed -1" in refused(capfd, "verify", LM, "--seed", "-1")
+    assert "seed=-1" in refused(capfd, "verify", LM, "--seed", "-1")
     assert "not valid JSON" in refused(capfd, "info", _folder_with(tmp_path / "a", config="{"))
     assert "truncated" in refused(capfd, "info", _folder_with(tmp_path / "b", cut=50))
     assert "temperature=0.0" in refused(capfd, "generate", "shakespeare", "--do-sample", "--temperature", "0")

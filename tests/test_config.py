@@ -110,6 +110,7 @@ def test_labels_are_read_back_as_they_were(fields):
     assert again.num_labels == fields.get("num_labels", 2)
     assert again.summary_width == (again.num_labels if fields else 1)
     assert dataclasses.replace(GPT2Config(num_labels=3), num_labels=2) == GPT2Config(num_labels=2)
+    assert dataclasses.replace(GPT2Config(), num_labels=2) == GPT2Config()  # it is given every field
 
 
 def test_number_of_labels_comes_from_the_names():

@@ -71,12 +71,9 @@ def test_masks_of_the_encoder(framework):
     assert all(np.isfinite(x).all() for x in nothing.values())
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}], ids=str
-)
-def test_an_encoder_of_one_token_adds_its_value(framework, fields):
-    """With one key every weight is 1, so cross-attention adds c_proj(value) whatever the query; of two it does not."""
-    config = dataclasses.replace(CONFIG, n_layer=1, **fields)
+def test_an_encoder_of_one_token_adds_its_value(framework):
+    """With one key every weight is 1, so cross-attention adds c_proj(value), whatever the query."""
+    config = dataclasses.replace(CONFIG, n_layer=1)
     model = framework.create("model", config, dtype="float64")
     w = {name.removeprefix("h.0."): x for name, x in framework.weights(model).items()}
     run = framework.run(model, input_ids=IDS, encoder_hidden_states=ENCODER[:, :1], output_attentions=True)
@@ -84,13 +81,11 @@ def test_an_encoder_of_one_token_adds_its_value(framework, fields):
     value = (ENCODER[:, :1] @ w["crossattention.c_attn.weight"] + w["crossattention.c_attn.bias"])[..., 24:]
     added = value @ w["crossattention.c_proj.weight"] + w["crossattention.c_proj.bias"]
     # the same as a bias of the attention before it, which the residual stream cannot tell apart
-    from tests.test_parity import assign
-
     plain = framework.create("model", dataclasses.replace(config, add_cross_attention=False), dtype="float64")
     for row in range(2):
         weights = {name: x for name, x in framework.weights(model).items() if "cross" not in name}
         weights["h.0.attn.c_proj.bias"] = weights["h.0.attn.c_proj.bias"] + added[row, 0]
-        assign(framework, plain, weights)
+        framework.assign(plain, weights)
         alone = framework.run(plain, input_ids=IDS[row : row + 1])
         require_close({"x": run["last_hidden_state"][row : row + 1]}, {"x": alone["last_hidden_state"]}, EXACT)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import torch
@@ -51,14 +50,15 @@ def test_kept_rows_stay_and_new_ones_are_the_seed_s(framework, head, rows, tied)
 def test_the_head_follows(framework, tied, tmp_path):
     model = framework.create("lm_head", dataclasses.replace(CONFIG, tie_word_embeddings=tied))
     before = framework.run(model, input_ids=IDS)["logits"]
-    generated = to_numpy(model.generate(IDS, max_new_tokens=2))
+    model.generate(IDS, max_new_tokens=2)  # which Keras traces, with the old table
     model.resize_token_embeddings(45)
     run = framework.run(model, input_ids=IDS + 12, labels=IDS + 12)
     assert run["logits"].shape == (2, 6, 45) and np.isfinite(run["loss"])
     require_close({"logits": framework.run(model, input_ids=IDS)["logits"][..., :40]}, {"logits": before}, 0.0)
     with pytest.raises(GPT2Error, match="must be from 0 to vocab_size - 1 = 44"):
         framework.run(model, input_ids=IDS + 40)
-    assert to_numpy(model.generate(IDS + 12, max_new_tokens=2)).shape == generated.shape
+    generated = to_numpy(model.generate(IDS + 12, max_new_tokens=1))
+    np.testing.assert_array_equal(generated[:, -1], run["logits"][:, -1].argmax(-1))
     model.save_pretrained(tmp_path)
     for other in (Torch(), Keras()):
         again = other.load("lm_head", tmp_path)
@@ -101,9 +101,7 @@ def test_a_table_can_be_shared(framework):
     assert [name for name, _ in framework.weights(ours).items()] == names
     expected = framework.create("lm_head", CONFIG, seed=1)
     wte = framework.weights(theirs)["transformer.wte.weight"]
-    from tests.test_parity import assign
-
-    assign(framework, expected, framework.weights(expected) | {"transformer.wte.weight": wte})
+    framework.assign(expected, framework.weights(expected) | {"transformer.wte.weight": wte})
     require_close(framework.run(ours, input_ids=IDS), framework.run(expected, input_ids=IDS), 0.0)
     np.testing.assert_array_equal(*(to_numpy(model.generate(IDS, max_new_tokens=4)) for model in (ours, expected)))
     with pytest.raises(GPT2Error, match=r"a layer with a weight \(40, 16\)"):
@@ -129,4 +127,3 @@ def test_keras_forgets_the_old_table():
     model.compile("adam")
     assert np.isfinite(model.fit(IDS + 12, IDS + 12, verbose=0).history["loss"][0])
     assert model.predict(IDS + 12, verbose=0).logits.shape == (2, 6, 45)
-    assert isinstance(model.get_input_embeddings(), keras.layers.Layer)

@@ -101,7 +101,7 @@ def test_head_mask_and_cross_attention_equal_transformers_4(runner, dtype):
         vocab_size=61, n_positions=16, n_embd=12, n_layer=2, n_head=3, add_cross_attention=True, use_cache=False
     )
     model = runner.create("lm_head", config, dtype=dtype)
-    assign(runner, model, given["weight"])
+    runner.assign(model, given["weight"])
     run, learnt = runner.learn(model, **in_dtype(given["in"], dtype), **EVERYTHING)
     require_close({field: stacked(run, field) for field in given["out"]}, given["out"], TOLERANCE[dtype])
     learnt = {name.removeprefix("of "): x for name, x in learnt.items() if name != "of encoder_hidden_states"}
@@ -113,7 +113,7 @@ def test_outputs_equal_openai(runner, dtype):
     folder = DATA / "openai_tf1"
     expected = np.load(folder / "expected.npz")  # float32: held to float32's tolerance in both types
     model = runner.create("lm_head", GPT2Config.from_pretrained(folder), dtype=dtype)
-    assign(runner, model, openai_weights(folder))
+    runner.assign(model, openai_weights(folder))
     run = runner.run(model, input_ids=expected["input_ids"])
     ours = {"logits": run["logits"], "present": np.moveaxis(stacked(run, "past_key_values"), 2, 0)}
     require_close(ours, {name: expected[name] for name in ours}, TOLERANCE["float32"])
@@ -131,19 +131,6 @@ def openai_weights(folder):
         value = reader.get_tensor(name)
         weights["transformer." + ".".join(parts)] = value[0] if value.ndim == 3 else value
     return weights
-
-
-def assign(runner, model, weights):
-    """Puts arrays into a model of either framework."""
-    import torch
-
-    from gpt2_tf.checkpoint import named_weights
-
-    for name, weight in named_weights(model) if not isinstance(runner, Torch) else model.named_parameters():
-        if isinstance(runner, Torch):
-            weight.data = torch.as_tensor(weights[name]).to(weight)
-        else:
-            weight.assign(weights[name])
 
 
 KERAS_RUNNERS = [runner for runner in RUNNERS if not isinstance(runner, Torch)]
@@ -244,7 +231,7 @@ class TestTheHelpersFail:
         model = framework.load("lm_head", DATA / "transformers" / "lm_head", "float64")
         weights = framework.weights(model)
         weights["transformer.h.1.mlp.c_fc.bias"] = weights["transformer.h.1.mlp.c_fc.bias"] + 1e-6
-        assign(framework, model, weights)
+        framework.assign(model, weights)
         with pytest.raises(AssertionError, match="logits"):
             require_close({"logits": framework.run(model, **inputs)["logits"]}, {"logits": expected["logits"]}, 1e-9)
         with pytest.raises(AssertionError, match=r"h\.0\.attn"):

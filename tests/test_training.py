@@ -29,10 +29,36 @@ LEARNERS = list(TARGETS)
 def learn_in_training(runner, model, inputs):
     if isinstance(runner, Torch):
         torch.manual_seed(5)
-        model.train()
-        return runner.learn(model, **inputs)
-    model.start_dropout(5)
-    return runner.learn(model, **inputs, training=True)
+    else:
+        model.start_dropout(5)
+    return runner.learn(model, training=True, **inputs)
+
+
+NO_DROPOUT = dict.fromkeys(
+    ("embd_pdrop", "attn_pdrop", "resid_pdrop", "summary_first_dropout", "summary_last_dropout", "classifier_dropout"),
+    0.0,
+)
+DROPOUTS = [
+    ("lm_head", "embd_pdrop"),
+    ("lm_head", "attn_pdrop"),
+    ("lm_head", "resid_pdrop"),
+    ("double_heads", "summary_first_dropout"),
+    ("double_heads", "summary_last_dropout"),
+    ("token_classification", "classifier_dropout"),
+]
+
+
+@pytest.mark.parametrize("head, field", DROPOUTS)
+def test_each_dropout_acts_in_training_only(framework, head, field):
+    still = framework.create(head, dataclasses.replace(CONFIG, **NO_DROPOUT))
+    model = framework.create(head, dataclasses.replace(CONFIG, **NO_DROPOUT | {field: 0.5}))
+    inputs = labelled(head)[0]
+    output = "mc_logits" if head == "double_heads" else "logits"
+    quiet = framework.run(model, **inputs)[output]
+    np.testing.assert_array_equal(framework.run(model, **inputs)[output], quiet)
+    np.testing.assert_array_equal(framework.run(still, training=True, **inputs)[output], quiet)
+    noisy = [framework.run(model, training=True, **inputs)[output] for _ in range(2)]
+    assert np.abs(noisy[0] - noisy[1]).max() > 0.01 and np.abs(noisy[0] - quiet).max() > 0.01
 
 
 # Graphs and XLA take seconds to compile, so they see one head
@@ -199,7 +225,7 @@ class TestKeras:
     def test_the_seed_decides_what_drops(self):
         def losses(seed):
             model = Keras().create("lm_head", dataclasses.replace(CONFIG, embd_pdrop=0.5), seed=seed)
-            model.set_weights(Keras().create("lm_head", CONFIG, seed=1).get_weights()[: len(model.get_weights())])
+            model.set_weights(Keras().create("lm_head", CONFIG, seed=1).get_weights())
             model.start_dropout(seed)
             model.compile("sgd")
             inputs, targets = labelled("lm_head")
@@ -286,7 +312,3 @@ class TestTorch:
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.split()[-1] == "equal"
-
-
-def test_the_runners_are_all_there():
-    assert {type(runner) for runner in RUNNERS} == {Torch, Keras}

@@ -17,7 +17,7 @@ from gpt2_core.parity import TOLERANCE, require_close
 from gpt2_core.targets import problem_type
 from gpt2_core.weights import HEADS
 from tests.comparing import measured_by_the_largest
-from tests.frameworks import MODELS, Torch, compute, to_numpy
+from tests.frameworks import ARCHITECTURES, Torch, compute, to_numpy
 from tests.random_cases import past_length, random_config, random_inputs
 
 transformers = pytest.importorskip("transformers", minversion="5", reason="transformers 5 is not installed")
@@ -117,7 +117,9 @@ def one_row(name, x):
 def theirs_of(config, model, head):
     """Returns transformers' model with the weights of ours."""
     values = {name: value for name, value in config.to_dict().items() if value is not None}
-    made = getattr(transformers, MODELS[head])(transformers.GPT2Config(**values, attn_implementation="eager")).double()
+    made = getattr(transformers, ARCHITECTURES[head])(
+        transformers.GPT2Config(**values, attn_implementation="eager")
+    ).double()
     state = model.state_dict()
     if config.tie_word_embeddings and head in ("lm_head", "double_heads"):
         state["lm_head.weight"] = state["transformer.wte.weight"]

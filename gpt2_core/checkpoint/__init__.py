@@ -1,6 +1,6 @@
 """A checkpoint of any format as a lazy, read-only mapping of published names to arrays; and the writers."""
 
-from .match import Matched, find_head, match
+from .match import Matched, compare_names, find_head, match
 from .reader import KNOWN_FILES, Checkpoint
 from .reader import open_checkpoint as open
 from .tensor import Tensor, dtype_name, float_name
@@ -12,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "Matched",
     "Tensor",
+    "compare_names",
     "dtype_name",
     "find_head",
     "float_name",

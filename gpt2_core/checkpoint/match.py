@@ -11,7 +11,7 @@ import numpy as np
 from ..config import GPT2Config
 from ..errors import GPT2Error
 from ..initial import initial_weights
-from ..weights import WeightSpec, published_name, weight_specs
+from ..weights import ARCHITECTURES, WeightSpec, published_name, weight_specs
 from .reader import Checkpoint
 from .tensor import FLOATS, Tensor, float_name
 
@@ -23,15 +23,6 @@ _HEAD_OF = {
     "classifier": "token_classification",
     "qa_outputs": "question_answering",
     "lm_head": "lm_head",
-}
-# What config.json calls each model
-ARCHITECTURES = {
-    "model": "GPT2Model",
-    "lm_head": "GPT2LMHeadModel",
-    "double_heads": "GPT2DoubleHeadsModel",
-    "sequence_classification": "GPT2ForSequenceClassification",
-    "token_classification": "GPT2ForTokenClassification",
-    "question_answering": "GPT2ForQuestionAnswering",
 }
 _SHOWN = 4  # names spelled out in an error
 
@@ -62,10 +53,8 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
     """
     config = source.require_config()
     specs = weight_specs(config, head)
-    missing = [name for name in specs if published_name(name) not in source.tensors]
-    lost = [name for name in missing if not _of_head(name)]
-    wanted = {published_name(name) for name in specs}
-    extra = [name for name in source.tensors if name not in wanted and not _of_head(name)]
+    missing, unexpected = compare_names(source, head)
+    lost, extra = ([name for name in names if not _of_head(name)] for names in (missing, unexpected))
     if lost or extra:
         raise GPT2Error(_contradiction(source, lost, extra))
     _check_shapes(source, specs)
@@ -77,14 +66,24 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
             "seed. Train it before use",
             stacklevel=3,
         )
-    taken = wanted | ({TIED} if config.tie_word_embeddings else set())
-    unused = [name for name in source.tensors if name not in taken]
-    if unused:
+    if unexpected:
         warnings.warn(
-            f"{source.path} holds {', '.join(unused)}, for which this model has no head: left out", stacklevel=3
+            f"{source.path} holds {', '.join(unexpected)}, for which this model has no head: left out", stacklevel=3
         )
     tensors = {name: source.tensors[published_name(name)] for name in specs if name not in missing}
     return Matched(tensors, missing, _model_dtype(dtype, tensors))
+
+
+def compare_names(source: Checkpoint, head: str) -> tuple[list[str], list[str]]:
+    """Returns the names of a model's weights that a checkpoint lacks, and of its tensors that the model has no use for.
+
+    A tied lm_head is none of these: a file may repeat it.
+    """
+    config = source.require_config()
+    specs = weight_specs(config, head)
+    used = {published_name(name) for name in specs} | ({TIED} if config.tie_word_embeddings else set())
+    missing = [name for name in specs if published_name(name) not in source.tensors]
+    return missing, [name for name in source.tensors if name not in used]
 
 
 def find_head(source: Checkpoint) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
-from .match import ARCHITECTURES
+from ..weights import ARCHITECTURES
 from .reader import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import parity
-from ..checkpoint.match import ARCHITECTURES
 from ..errors import GPT2Error
+from ..weights import ARCHITECTURES
 
 
 class Framework(NamedTuple):
@@ -57,11 +57,6 @@ def _quiet_start():
 FRAMEWORKS = {"torch": Framework("gpt2_torch", "", "PyTorch"), "tf": Framework("gpt2_tf", "TF", "Keras")}
 
 
-def add_choice(parser, default="torch") -> None:
-    """Adds the option --framework."""
-    parser.add_argument("--framework", choices=list(FRAMEWORKS), default=default, help="default: %(default)s")
-
-
 def outputs(framework: str, source: str, head: str, dtype: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns name -> array of every output of a checkpoint's model for the inputs."""
     with no_gradients(framework):
@@ -78,16 +73,12 @@ def no_gradients(framework: str):
 def require_both() -> None:
     """Raises GPT2Error, with the pip command, unless both frameworks can be imported."""
     missing = []
-    for name, framework in FRAMEWORKS.items():
+    for framework in FRAMEWORKS.values():
         try:
             framework.model_class()
         except GPT2Error as error:
-            missing.append((name, error))
+            missing.append(error)
+    if len(missing) == len(FRAMEWORKS):
+        raise GPT2Error('this compares PyTorch with Keras, and neither is installed: pip install "gpt2-duo[torch,tf]"')
     if missing:
-        raise (
-            missing[0][1]
-            if len(missing) == 1
-            else GPT2Error(
-                'this compares PyTorch with Keras, and neither is installed: pip install "gpt2-duo[torch,tf]"'
-            )
-        )
+        raise missing[0]

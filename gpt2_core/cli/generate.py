@@ -6,7 +6,7 @@ import json
 
 from .. import checkpoint
 from ..tokenizer import GPT2Tokenizer
-from .frameworks import FRAMEWORKS, add_choice
+from .frameworks import FRAMEWORKS
 
 
 def add_to(commands) -> None:
@@ -22,7 +22,7 @@ def add_to(commands) -> None:
     parser.add_argument("--seed", type=int, help="of the draws; default: a fresh one")
     parser.add_argument("--dtype", help="float64, float32, bfloat16, float16 or auto; default: float32 or wider")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_choice(parser)
+    parser.add_argument("--framework", choices=list(FRAMEWORKS), default="torch", help="default: %(default)s")
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ import json
 import math
 
 from .. import checkpoint
-from ..weights import published_name, weight_specs
+from ..weights import published_name
 from .table import print_table
 
 
@@ -38,7 +38,7 @@ def describe(source: checkpoint.Checkpoint) -> dict:
     """Returns what is known of an open checkpoint, as plain values."""
     tensors, config = source.tensors, source.config
     head = checkpoint.find_head(source)
-    specs = {published_name(name): spec for name, spec in weight_specs(config, head).items()} if config else {}
+    missing, unexpected = checkpoint.compare_names(source, head) if config else ([], [])
     return {
         "path": str(source.path),
         "format": source.format,
@@ -49,8 +49,8 @@ def describe(source: checkpoint.Checkpoint) -> dict:
         "dtypes": sorted({tensor.dtype for tensor in tensors.values()}),
         "config": _shape_fields(config) if config else None,
         "skipped": source.skipped,
-        "missing": [name for name in specs if name not in tensors],
-        "unexpected": [name for name in tensors if config and name not in specs],
+        "missing": [published_name(name) for name in missing],
+        "unexpected": unexpected,
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checkpoint, parity
 from ..config import GPT2Config
-from ..errors import GPT2Error
+from ..plain import check_seed
 from .frameworks import outputs, require_both
 from .table import print_table
 
@@ -32,18 +32,26 @@ def run(options) -> int:
     if options.b is not None:
         return _run_weights(options)
     require_both()
-    found = {dtype: compare_frameworks(options.a, dtype, options.seed) for dtype in DTYPES}
+    found = compare_frameworks(options.a, options.seed)
     if options.json:
         print(json.dumps({dtype: [_as_json(d) for d in rows] for dtype, rows in found.items()}, indent=2))
     else:
         print(f"Largest difference between PyTorch and Keras, {options.a}:")
         print_frameworks(found)
-    within = [d.within(parity.TOLERANCE[dtype]) for dtype, rows in found.items() for d in rows]
-    return 0 if all(within) else 1
+    return 0 if all_within(found) else 1
 
 
-def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Difference]:
-    """Returns the worst Difference of each output field between the two frameworks."""
+def all_within(found: dict[str, list[parity.Difference]]) -> bool:
+    """Returns whether every difference lies within the tolerance of its type."""
+    return all(d.within(parity.TOLERANCE[dtype]) for dtype, rows in found.items() for d in rows)
+
+
+def compare_frameworks(source: str, seed: int) -> dict[str, list[parity.Difference]]:
+    """Returns, for each type, the worst Difference of each output field between the two frameworks."""
+    return {dtype: _compare_in(source, dtype, seed) for dtype in DTYPES}
+
+
+def _compare_in(source: str, dtype: str, seed: int) -> list[parity.Difference]:
     with checkpoint.open(source) as opened:
         head = checkpoint.find_head(opened)
         head = "lm_head" if head == "model" else head  # a trunk alone is a tied language model
@@ -56,9 +64,7 @@ def compare_frameworks(source: str, dtype: str, seed: int) -> list[parity.Differ
 def example_inputs(config: GPT2Config, head: str, seed: int) -> dict[str, np.ndarray]:
     """Returns three rows of random ids, padded right, left and not at all, with labels; as choices for double heads."""
     length = min(48, config.n_positions)
-    if seed < 0:
-        raise GPT2Error(f"--seed {seed}: it must be a whole number of at least 0")
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = np.random.Generator(np.random.Philox(check_seed(seed)))
     ids = generator.integers(0, config.vocab_size, (3, length))
     mask = np.ones_like(ids)
     mask[0, length - length // 4 :] = 0
