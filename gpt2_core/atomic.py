@@ -19,7 +19,7 @@ from .errors import GPT2Error
 JOURNAL = ".replacing.json"
 _TEMPORARY = re.compile(r"\.[^/\\]+\.[0-9a-f]{8}\.tmp")
 _PLAIN = re.compile(r"[^/\\]+")
-_REMOVABLE = re.compile(r"(tf_)?model[-.][^/\\]+")  # checkpoint files: a journal may have nothing else deleted
+_REMOVABLE = re.compile(r"(tf_|pytorch_)?model[-.][^/\\]+")  # checkpoint files: a journal may have nothing else deleted
 _ABANDONED = 3600  # seconds after which a temporary file that nobody writes to is the rest of a killed save
 
 

@@ -50,6 +50,6 @@ class CheckpointMixin:
         return model.eval()
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
-        """Writes config.json and the weights into `folder`, all or nothing: "safetensors" or "tf-h5"."""
+        """Writes config.json and the weights into `folder`, all or nothing: "safetensors", "torch" or "tf-h5"."""
         tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)

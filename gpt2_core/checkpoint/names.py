@@ -31,7 +31,7 @@ def published(name: str, tensor: Tensor) -> Found | None:
 
 
 def _from_torch(name: str, tensor: Tensor) -> Found | None:
-    name = _PREFIX.sub("", name, count=1)
+    name = _PREFIX.sub("", name, count=1).replace("lm_head.decoder.", "lm_head.")  # DialoGPT's
     if _BUFFER.fullmatch(name):
         return None
     head, _, leaf = name.rpartition(".")

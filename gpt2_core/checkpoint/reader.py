@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,25 @@ from ..assets import PACKAGED_MODELS, packaged
 from ..atomic import settle
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
+from .contents import Contents
+from .formats import read_contents
 from .names import published
-from .safetensors_file import read_safetensors
 from .shards import read_index
 from .tensor import Tensor, TensorFile
-from .tf_h5 import read_tf_h5
 
 SAFETENSORS_FILE = "model.safetensors"
 TF_H5_FILE = "tf_model.h5"
 INDEX = ".index.json"
-_BIN = "pytorch_model.bin"
+TORCH_FILE = "pytorch_model.bin"
 # What a folder is searched for, in this order
-KNOWN_FILES = (SAFETENSORS_FILE, SAFETENSORS_FILE + INDEX, TF_H5_FILE, TF_H5_FILE + INDEX)
+KNOWN_FILES = tuple(name + end for name in (SAFETENSORS_FILE, TORCH_FILE, TF_H5_FILE) for end in ("", INDEX))
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
     """A checkpoint as a read-only mapping of published names to arrays, each read when it is asked for.
 
     bfloat16 comes as float32 (exact); `tensors` gives stored types and shapes without reading, `config` the
-    config or None where none lies beside the file, `format` "safetensors" or "tf-h5", `files` the paths read,
+    config or None where none lies beside the file, `format` "safetensors", "torch" or "tf-h5", `files` the paths read,
     `skipped` the names that were left out because they are masks. Close it, or use it in a `with` block.
     """
 
@@ -92,7 +92,6 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     settle(path if path.is_dir() else path.parent)
     file = find_checkpoint(path) if path.is_dir() else path
     shards = read_index(file) if file.name.endswith(INDEX) else None
-    form, read = _reader(file.name.removesuffix(INDEX) if shards else file.name, file)
     config = _config_beside(file, overrides)
     paths = [file.parent / shard for shard in shards] if shards else [file]
     files: list[TensorFile] = []
@@ -101,7 +100,8 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         skipped: list[str] = []
         for shard in paths:
             files.append(TensorFile(shard))
-            _collect(files[-1], read, tensors, skipped)
+            contents = read_contents(files[-1])
+            _collect(files[-1], contents, tensors, skipped)
         if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
             # of two tied names safetensors' save_model keeps the first
             tensors.setdefault("wte.weight", tensors["lm_head.weight"])
@@ -111,7 +111,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         for opened in files:
             opened.close()
         raise
-    return Checkpoint(file, config, form, files, tensors, skipped)
+    return Checkpoint(file, config, contents.format, files, tensors, skipped)
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -121,16 +121,7 @@ def find_checkpoint(folder: Path) -> Path:
             return folder / name
     others = sorted(entry.name for entry in folder.iterdir())
     listing = ", ".join(others[:8]) + (", …" if len(others) > 8 else "") if others else "nothing"
-    hint = ". A pytorch_model.bin is not read yet: torch.load it and save it as safetensors" if _BIN in others else ""
-    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}{hint}")
-
-
-def _reader(name: str, file: Path) -> tuple[str, Callable[[TensorFile], dict[str, Tensor]]]:
-    if name.endswith(".safetensors"):
-        return "safetensors", read_safetensors
-    if name.endswith((".h5", ".hdf5")):
-        return "tf-h5", read_tf_h5
-    raise GPT2Error(f"{file} is no checkpoint that this reads: give a .safetensors or .h5 file, or its folder")
+    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}")
 
 
 def _config_beside(file: Path, overrides: Mapping[str, Any]) -> GPT2Config | None:
@@ -139,8 +130,9 @@ def _config_beside(file: Path, overrides: Mapping[str, Any]) -> GPT2Config | Non
     return GPT2Config(**overrides) if overrides else None
 
 
-def _collect(file: TensorFile, read, tensors: dict[str, Tensor], skipped: list[str]) -> None:
-    for name, tensor in read(file).items():
+def _collect(file: TensorFile, contents: Contents, tensors: dict[str, Tensor], skipped: list[str]) -> None:
+    skipped += contents.skipped
+    for name, tensor in contents.tensors.items():
         found = published(name, tensor)
         if found is None:
             skipped.append(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GPT2Error
+from .contents import Contents
 from .tensor import STORAGE, Tensor, TensorFile
 
 _DTYPES = {
@@ -23,12 +24,12 @@ _METADATA = "__metadata__"
 _MAX_HEADER = 100_000_000  # the format's own limit
 
 
-def read_safetensors(file: TensorFile) -> dict[str, Tensor]:
-    """Returns name -> Tensor of an open file; every offset is checked before any value is read."""
+def read_safetensors(file: TensorFile) -> Contents:
+    """Returns the tensors of an open file; every offset is checked before any value is read."""
     header, start = _read_header(file)
     tensors = {name: _entry(file, name, entry, start) for name, entry in header.items() if name != _METADATA}
     _check_extents(file, header, start)
-    return tensors
+    return Contents("safetensors", tensors)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

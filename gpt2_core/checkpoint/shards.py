@@ -18,6 +18,8 @@ def read_index(path: Path) -> dict[str, list[str]]:
         entries = [(str(name), str(file)) for name, file in weight_map.items()]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise GPT2Error(f"{path} is no shard index: it must be JSON with a 'weight_map' of tensor to file") from None
+    if not entries:
+        raise GPT2Error(f"{path} names no tensors: copy the whole checkpoint again")
     shards: dict[str, list[str]] = {}
     for name, file in entries:
         if Path(file).name != file or file in ("", ".", ".."):

@@ -75,6 +75,18 @@ class TensorFile:
         """Returns the tensor at `offset`, whose values are stored as `stored` (by default as STORAGE says)."""
         return Tensor(dtype, shape, lambda: self._read(stored or STORAGE[dtype], shape, offset))
 
+    def bytes_at(self, offset: int, size: int) -> bytes:
+        """Returns `size` bytes of the file; GPT2Error where it ends before them."""
+        with self._lock:
+            self.file.seek(offset)
+            data = self.file.read(size) if offset + size <= self.size else b""
+        if len(data) != size:
+            raise GPT2Error(
+                f"{self.path} is truncated: bytes {offset} to {offset + size} are asked for, it has {self.size}. "
+                "Copy it again from where it came from"
+            )
+        return data
+
     def _read(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
         values = np.empty(shape, stored)
         with self._lock:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import GPT2Error
 from ..weights import TRUNK
+from .contents import Contents
 from .hdf5 import Hdf5File, write_hdf5
 from .names import in_tf_model
 from .tensor import STORAGE, Tensor, TensorFile, dtype_name
@@ -28,15 +29,15 @@ MODEL_NAMES = {
 _KERAS_VERSION = "2.19.0"  # of the tf_keras whose layout this is
 
 
-def read_tf_h5(file: TensorFile) -> dict[str, Tensor]:
-    """Returns dataset path -> Tensor of an open file."""
+def read_tf_h5(file: TensorFile) -> Contents:
+    """Returns the datasets of an open file, by their paths."""
     tensors = {}
     for path, dataset in Hdf5File(file.file, str(file.path)).datasets.items():
         stored = dataset.dtype
         if stored.kind not in "fiu":
             raise GPT2Error(f"{file.path}: {path!r} holds {stored}, not numbers")
         tensors[path] = file.tensor(dtype_name(stored.newbyteorder("=")), dataset.shape, dataset.offset, stored)
-    return tensors
+    return Contents("tf-h5", tensors)
 
 
 def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:

@@ -11,13 +11,14 @@ from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
 from ..weights import ARCHITECTURES
-from .reader import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE
+from .reader import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split
 from .tensor import Tensor
 from .tf_h5 import write_tf_h5
+from .torch_writer import write_torch
 
-FORMATS = {"safetensors": SAFETENSORS_FILE, "tf-h5": TF_H5_FILE}
+FORMATS = {"safetensors": SAFETENSORS_FILE, "torch": TORCH_FILE, "tf-h5": TF_H5_FILE}
 
 
 def save(
@@ -74,7 +75,11 @@ def _write_safetensors(path: Path, tensors: Mapping[str, Tensor], head: str) -> 
     write_safetensors(path, tensors, {"format": "pt"})  # what transformers asks for: it names the layout
 
 
-_WRITERS: dict[str, Callable] = {"safetensors": _write_safetensors, "tf-h5": write_tf_h5}
+def _write_torch(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
+    write_torch(path, tensors)
+
+
+_WRITERS: dict[str, Callable] = {"safetensors": _write_safetensors, "torch": _write_torch, "tf-h5": write_tf_h5}
 
 
 def _saved_config(config: GPT2Config, tensors: Mapping[str, Tensor], head: str) -> GPT2Config:

@@ -1,0 +1,39 @@
+"""Which format a file is of, told by how it begins: names of files vary, and are wrong at times."""
+
+from __future__ import annotations
+
+from ..errors import GPT2Error
+from .contents import Contents
+from .hdf5 import SIGNATURE as HDF5
+from .safetensors_file import read_safetensors
+from .tensor import TensorFile
+from .tf_h5 import read_tf_h5
+from .torch_weights import read_torch
+
+_STARTS = {HDF5: read_tf_h5, b"PK\x03\x04": read_torch, b"\x80\x02\x8a\x0a": read_torch}
+# Whose error says best what is wrong with a file that begins like none
+_SUFFIXES = {
+    ".safetensors": read_safetensors,
+    ".h5": read_tf_h5,
+    ".hdf5": read_tf_h5,
+    ".bin": read_torch,
+    ".pt": read_torch,
+    ".pth": read_torch,
+    ".pkl": read_torch,
+}
+
+
+def read_contents(file: TensorFile) -> Contents:
+    """Returns what an open checkpoint file of any format holds."""
+    start = file.bytes_at(0, min(9, file.size))
+    if start[8:] == b"{":  # after the length of its header
+        return read_safetensors(file)
+    for signature, read in _STARTS.items():
+        if start.startswith(signature):
+            return read(file)
+    if file.path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[file.path.suffix.lower()](file)
+    raise GPT2Error(
+        f"{file.path} is no checkpoint that this reads: give a safetensors file, one of torch.save, a tf_model.h5, or "
+        "the folder of one"
+    )

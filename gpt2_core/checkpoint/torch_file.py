@@ -1,0 +1,201 @@
+"""Files of torch.save, read without torch: the zip format, and the stream of pickles that came before 1.6.
+
+Both hold a pickle of the saved object, in which a tensor is a call of torch._utils._rebuild_tensor_v2 with a storage,
+and the storages' bytes beside it. Source: the format notes in torch/serialization.py, PyTorch 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import GPT2Error
+from .pickles import Call, Global, Persistent, read_pickle
+from .tensor import STORAGE, Tensor, TensorFile
+from .zip_members import check_member, member_bytes, zip_members
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_STREAM_VERSION = 1001
+_MAX_PICKLE = 100_000_000  # bytes; XL with its optimizer needs under one million
+_UNTYPED = "UntypedStorage"
+_TYPES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", _UNTYPED: "uint8",
+}  # fmt: skip
+_WRAPPERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")  # what is wrapped is their first argument
+_REBUILDS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
+
+
+class _Storage(NamedTuple):
+    """Where the numbers of some tensors lie in the file; `check` raises unless they are as they were written."""
+
+    offset: int
+    nbytes: int
+    big_endian: bool
+    check: Callable[[], None]
+
+
+class TorchFile:
+    """What torch.save wrote into an open file: `value`, of containers and numbers, its tensors still Call records."""
+
+    def __init__(self, file: TensorFile):
+        self._file = file
+        zipped = file.bytes_at(0, min(4, file.size)) == b"PK\x03\x04"
+        self.value, self._storage = _read_zip(file) if zipped else _read_stream(file)
+
+    def tensor(self, name: str, value: object) -> Tensor | None:
+        """Returns the Tensor that a part of `value` stands for, None where it is no tensor; `name` is for errors."""
+        for _ in range(3):  # a parameter of a subclass of tensors
+            value = _unwrapped(value)
+        if not isinstance(value, Call) or not _names(value.function, "torch._utils", *_REBUILDS):
+            return None
+        try:
+            return self._rebuilt(name, *value.arguments)
+        except GPT2Error:
+            raise
+        except (TypeError, ValueError, KeyError, OverflowError):
+            raise _damaged(self._file, f"{name!r} is made in a way that torch does not know") from None
+
+    def _rebuilt(
+        self, name, reference, start, shape, stride, requires_grad=False, hooks=None, dtype=None, *_
+    ) -> Tensor:
+        if not isinstance(reference, Persistent) or reference.key[0] != "storage":
+            raise ValueError("no storage")
+        _, storage_type, key, _, _, *view = reference.key
+        stored = _TYPES.get(storage_type.name) if isinstance(storage_type, Global) else None
+        if isinstance(dtype, Global) and isinstance(storage_type, Global) and storage_type.name == _UNTYPED:
+            stored = dtype.name
+        if stored not in STORAGE:
+            raise GPT2Error(
+                f"{self._file.path}: {name!r} has type {dtype or storage_type}; this reads {', '.join(STORAGE)}"
+            )
+        storage = self._storage(key)
+        if view and view[0] is not None:  # of a storage within another one, as PyTorch 0.3 had them
+            start += view[0][1]
+        if not all(type(n) is int and n >= 0 for n in (start, *shape, *stride)) or len(shape) != len(stride):
+            raise ValueError("no extent")
+        held = storage.nbytes // STORAGE[stored].itemsize
+        size = math.prod(shape)
+        # no more numbers than the storage has: a tensor that repeats some is no weight, but may ask for any memory
+        if size > held or (size and start + _span(shape, stride) > held):
+            raise _damaged(self._file, f"{name!r} of shape {tuple(shape)} lies outside of its {storage.nbytes} bytes")
+        return self._later(storage, stored, start, tuple(shape), tuple(stride))
+
+    def _later(self, storage: _Storage, dtype: str, start: int, shape, stride) -> Tensor:
+        stored = STORAGE[dtype].newbyteorder(">" if storage.big_endian else "<")
+        offset = storage.offset + start * stored.itemsize
+        if stride == _contiguous(shape) or math.prod(shape) < 2:
+            whole = self._file.tensor(dtype, shape, offset, stored)
+        else:
+            flat = self._file.tensor(dtype, (_span(shape, stride),), offset, stored)
+            steps = tuple(step * stored.itemsize for step in stride)
+            whole = Tensor(dtype, shape, lambda: np.lib.stride_tricks.as_strided(flat.read(), shape, steps).copy())
+
+        def read():
+            storage.check()
+            return whole.read()
+
+        return Tensor(dtype, shape, read)
+
+
+def _unwrapped(value: object) -> object:
+    if isinstance(value, Call) and value.arguments:
+        if _names(value.function, "torch._utils", *_WRAPPERS):
+            return value.arguments[0]
+        if _names(value.function, "torch._tensor", "_rebuild_from_type_v2") and len(value.arguments) == 4:
+            function, _, arguments, _ = value.arguments
+            return Call(function, arguments) if isinstance(arguments, tuple) else None
+    return value
+
+
+def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
+    members = zip_members(file)
+    roots = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise GPT2Error(f"{file.path} is a zip archive, but none of torch.save: it holds no data.pkl")
+    (root,) = roots
+    order = member_bytes(file, members[root + "byteorder"], 16) if root + "byteorder" in members else b"little"
+    pickled = member_bytes(file, members[root + "data.pkl"], _MAX_PICKLE)
+
+    @functools.cache
+    def storage(key: str) -> _Storage:
+        member = members.get(f"{root}data/{key}")
+        if member is None:
+            raise _damaged(file, f"it lacks {root}data/{key}, the numbers of a tensor")
+        check = functools.cache(functools.partial(check_member, file, member))
+        return _Storage(member.offset, member.size, order == b"big", check)
+
+    return read_pickle(io.BytesIO(pickled), str(file.path)), storage
+
+
+def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
+    """Reads a magic number, a version, facts of the machine, the object and the keys of its storages; bytes follow."""
+    file.file.seek(0)
+    pickles: list[Any] = []
+    seen: list[Persistent] = []
+    while len(pickles) < 5:
+        pickles.append(read_pickle(file.file, str(file.path), seen))
+        if pickles[0] != _MAGIC:
+            raise GPT2Error(
+                f"{file.path} is a pickle, but none of torch.save: save the model's state_dict() with torch.save, "
+                "or as safetensors"
+            )
+    _, version, machine, value, keys = pickles
+    if version != _STREAM_VERSION or not isinstance(machine, dict) or not isinstance(keys, list):
+        raise _damaged(file, "its first pickles are not those of torch.save")
+    storages = _stream_storages(file, seen, keys, machine.get("little_endian") is False)
+
+    def storage(key: str) -> _Storage:
+        if key not in storages:
+            raise _damaged(file, f"it lacks the numbers of storage {key}")
+        return storages[key]
+
+    return value, storage
+
+
+def _stream_storages(file: TensorFile, seen: list[Persistent], keys: list, big_endian: bool) -> dict[str, _Storage]:
+    """Returns where each storage lies: its number of elements, in 8 bytes, stands before it."""
+    types = {}
+    for reference in seen:
+        if isinstance(reference.key, tuple) and len(reference.key) >= 5 and isinstance(reference.key[1], Global):
+            types[str(reference.key[2])] = _TYPES.get(reference.key[1].name)
+    found: dict[str, _Storage] = {}
+    position = file.file.tell()
+    for key in keys:
+        dtype = types.get(key) if isinstance(key, str) else None
+        if dtype is None or key in found:
+            raise _damaged(file, "its list of storages does not fit its tensors")
+        nbytes = int.from_bytes(file.bytes_at(position, 8), "little") * STORAGE[dtype].itemsize
+        position += 8
+        if position + nbytes > file.size:
+            raise _damaged(file, f"storage {key} ends at byte {position + nbytes} of {file.size}")
+        found[key] = _Storage(position, nbytes, big_endian, lambda: None)
+        position += nbytes
+    return found
+
+
+def _names(function: object, module: str, *names: str) -> bool:
+    return type(function) is Global and function.module == module and function.name in names
+
+
+def _span(shape, stride) -> int:
+    """Returns how many numbers lie from the first of a tensor to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def _damaged(file: TensorFile, problem: str) -> GPT2Error:
+    return GPT2Error(f"{file.path} is truncated or damaged: {problem}. Copy it again from where it came from")
