@@ -1,7 +1,8 @@
 """A checkpoint of any format as a lazy, read-only mapping of published names to arrays; and the writers."""
 
+from .find import KNOWN_FILES
 from .match import Matched, compare_names, find_head, match
-from .reader import KNOWN_FILES, Checkpoint
+from .reader import Checkpoint
 from .reader import open_checkpoint as open
 from .tensor import Tensor, dtype_name, float_name
 from .writer import FORMATS, save

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from .tensor import Tensor
+from .tensor import Tensor, TensorFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,3 +16,4 @@ class Contents:
     tensors: dict[str, Tensor]
     fields: dict[str, Any] | None = None  # of the config, where the file itself holds them
     skipped: tuple[str, ...] = ()  # parts of the file that are no weights
+    files: tuple[TensorFile, ...] = ()  # further ones that were opened

@@ -1,18 +1,20 @@
-"""Which format a file is of, told by how it begins: names of files vary, and are wrong at times."""
+"""Which format a file is of, told by how it begins or ends: names of files vary, and are wrong at times."""
 
 from __future__ import annotations
 
 from ..errors import GPT2Error
 from .contents import Contents
 from .hdf5 import SIGNATURE as HDF5
+from .openai_tf1 import read_openai
 from .safetensors_file import read_safetensors
 from .tensor import TensorFile
+from .tf1_bundle import INDEX_SUFFIX, MAGIC
 from .tf_h5 import read_tf_h5
 from .torch_weights import read_torch
 
 _STARTS = {HDF5: read_tf_h5, b"PK\x03\x04": read_torch, b"\x80\x02\x8a\x0a": read_torch}
 # Whose error says best what is wrong with a file that begins like none
-_SUFFIXES = {
+SUFFIXES = {
     ".safetensors": read_safetensors,
     ".h5": read_tf_h5,
     ".hdf5": read_tf_h5,
@@ -20,20 +22,23 @@ _SUFFIXES = {
     ".pt": read_torch,
     ".pth": read_torch,
     ".pkl": read_torch,
+    INDEX_SUFFIX: read_openai,
 }
 
 
 def read_contents(file: TensorFile) -> Contents:
     """Returns what an open checkpoint file of any format holds."""
     start = file.bytes_at(0, min(9, file.size))
+    if file.size > len(MAGIC) and file.bytes_at(file.size - len(MAGIC), len(MAGIC)) == MAGIC:
+        return read_openai(file)
     if start[8:] == b"{":  # after the length of its header
         return read_safetensors(file)
     for signature, read in _STARTS.items():
         if start.startswith(signature):
             return read(file)
-    if file.path.suffix.lower() in _SUFFIXES:
-        return _SUFFIXES[file.path.suffix.lower()](file)
+    if file.path.suffix.lower() in SUFFIXES:
+        return SUFFIXES[file.path.suffix.lower()](file)
     raise GPT2Error(
-        f"{file.path} is no checkpoint that this reads: give a safetensors file, one of torch.save, a tf_model.h5, or "
-        "the folder of one"
+        f"{file.path} is no checkpoint that this reads: give a safetensors file, one of torch.save, a tf_model.h5, a "
+        "model.ckpt.index, or the folder of one"
     )

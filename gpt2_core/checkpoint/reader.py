@@ -8,22 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..assets import PACKAGED_MODELS, packaged
-from ..atomic import settle
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
 from .contents import Contents
+from .find import INDEX, find_checkpoint
 from .formats import read_contents
 from .names import published
 from .shards import read_index
 from .tensor import Tensor, TensorFile
-
-SAFETENSORS_FILE = "model.safetensors"
-TF_H5_FILE = "tf_model.h5"
-INDEX = ".index.json"
-TORCH_FILE = "pytorch_model.bin"
-# What a folder is searched for, in this order
-KNOWN_FILES = tuple(name + end for name in (SAFETENSORS_FILE, TORCH_FILE, TF_H5_FILE) for end in ("", INDEX))
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
@@ -83,14 +75,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
-    path = packaged(source)
-    if not path.exists():
-        raise GPT2Error(
-            f"no file or folder {str(source)!r}, and nothing is downloaded: give a folder that holds one of "
-            f"{', '.join(KNOWN_FILES)}, such a file, or the name of a packaged model ({', '.join(PACKAGED_MODELS)})"
-        )
-    settle(path if path.is_dir() else path.parent)
-    file = find_checkpoint(path) if path.is_dir() else path
+    file = find_checkpoint(source)
     shards = read_index(file) if file.name.endswith(INDEX) else None
     config = _config_beside(file, overrides)
     paths = [file.parent / shard for shard in shards] if shards else [file]
@@ -101,6 +86,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         for shard in paths:
             files.append(TensorFile(shard))
             contents = read_contents(files[-1])
+            files += contents.files
             _collect(files[-1], contents, tensors, skipped)
         if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
             # of two tied names safetensors' save_model keeps the first
@@ -112,16 +98,6 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
             opened.close()
         raise
     return Checkpoint(file, config, contents.format, files, tensors, skipped)
-
-
-def find_checkpoint(folder: Path) -> Path:
-    """Returns the checkpoint file, or the index of its shards, that a folder holds."""
-    for name in KNOWN_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    others = sorted(entry.name for entry in folder.iterdir())
-    listing = ", ".join(others[:8]) + (", …" if len(others) > 8 else "") if others else "nothing"
-    raise GPT2Error(f"{folder} holds no checkpoint: looked for {', '.join(KNOWN_FILES)}, found {listing}")
 
 
 def _config_beside(file: Path, overrides: Mapping[str, Any]) -> GPT2Config | None:
