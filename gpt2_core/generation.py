@@ -189,6 +189,8 @@ def _prompts(
 def _as_rows(given: Any) -> Any:
     """Returns prompts, or their masks, as a list of rows where they are lists at all: a flat one is one row."""
     values = [] if given is None else plain(given)
+    if values == [] and len(getattr(given, "shape", ())) > 1:
+        raise GPT2Error("input_ids holds no prompts: give at least one; an empty one starts from bos_token_id")
     flat = isinstance(values, list) and not any(isinstance(row, list) for row in values)
     return [values] if flat else values
 

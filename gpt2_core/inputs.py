@@ -1,12 +1,13 @@
 """What a model may be called with: every check on shapes and ids, the same words in both frameworks."""
 
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
 
 from .config import GPT2Config
 from .errors import GPT2Error
-from .plain import is_int
+from .plain import is_int, plain
 
 Shape = Sequence[int | None]  # None: a length that a graph learns only when it runs
 
@@ -145,6 +146,17 @@ def check_config(model: str, config: object) -> None:
         )
 
 
+def check_constructor(model: type, *names: str) -> None:
+    """Raises GPT2Error unless a model's class, which may be a user's own, takes these arguments when it is made."""
+    taken = inspect.signature(model.__init__).parameters  # type: ignore[misc]
+    missing = [name for name in names if name not in taken]
+    if missing and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        raise GPT2Error(
+            f"{model.__name__}.__init__ takes no {' and no '.join(missing)}: give it **kwargs, and hand them on to "
+            "super().__init__"
+        )
+
+
 def check_table(config: GPT2Config, layer: object) -> None:
     """Raises GPT2Error unless a layer has a weight (vocab_size, C), as a word table must."""
     wanted = (config.vocab_size, config.n_embd)
@@ -156,7 +168,7 @@ def check_table(config: GPT2Config, layer: object) -> None:
 
 def check_logits_to_keep(logits_to_keep: object, labels: object) -> None:
     """Raises GPT2Error unless it is a whole number of last positions, 0 for all of them, as labels need."""
-    if not is_int(logits_to_keep) or logits_to_keep < 0:  # type: ignore[operator]
+    if not is_int(plain(logits_to_keep)) or logits_to_keep < 0:  # type: ignore[operator]
         raise GPT2Error(f"logits_to_keep={logits_to_keep!r}: it must be a whole number; 0 keeps every position")
     if logits_to_keep and labels is not None:
         raise GPT2Error(f"labels need every logit, logits_to_keep={logits_to_keep} drops some: leave it at 0")
@@ -172,20 +184,23 @@ def check_mask(name: str, mask: np.ndarray | None) -> None:
         )
 
 
-def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None) -> None:
-    """Raises GPT2Error unless ids are whole numbers within the table that they index; None passes."""
-    field = "n_positions" if name == "position_ids" else "vocab_size"
-    check_range(name, ids, getattr(config, field), field)
+def check_ids(config: GPT2Config, name: str, ids: np.ndarray | None, dtype: str) -> None:
+    """Raises GPT2Error unless ids of type `dtype` are whole numbers within the table that they index.
 
-
-def check_range(name: str, ids: np.ndarray | None, end: int, what: str, *, skip: bool = False) -> None:
-    """Raises GPT2Error unless all of `ids` are whole numbers from 0 to `end` - 1, which is called `what`; None passes.
-
-    skip: -100 is allowed too, for what does not count.
+    None passes: numbers that a graph cannot look at yet.
     """
+    field = "n_positions" if name == "position_ids" else "vocab_size"
+    check_range(name, ids, dtype, getattr(config, field), field)
+
+
+def check_range(name: str, ids: np.ndarray | None, dtype: str, end: int, what: str, *, skip: bool = False) -> None:
+    """Raises GPT2Error unless all of `ids` are whole numbers from 0 to `end` - 1, which is called `what`.
+
+    None passes, if its type is one of whole numbers. skip: -100 is allowed too, for what does not count.
+    """
+    check_whole(name, dtype)
     if ids is None:
         return
-    check_whole(name, ids)
     counted = ids[ids != -100] if skip else ids
     if counted.size and not (0 <= counted.min() and counted.max() < end):
         wrong = counted[(counted < 0) | (counted >= end)].flat[0]
@@ -195,10 +210,10 @@ def check_range(name: str, ids: np.ndarray | None, end: int, what: str, *, skip:
         )
 
 
-def check_whole(name: str, ids: np.ndarray) -> None:
-    """Raises GPT2Error unless an array is of whole numbers."""
-    if ids.dtype.kind not in "iu":
-        kind = {"b": "truth values", "f": "fractional numbers"}.get(ids.dtype.kind, str(ids.dtype))
+def check_whole(name: str, dtype: str) -> None:
+    """Raises GPT2Error unless a type, named as in numpy, is one of whole numbers."""
+    if not dtype.startswith(("int", "uint")):
+        kind = "truth values" if dtype == "bool" else "fractional numbers" if "float" in dtype else dtype
         raise GPT2Error(f"{name} holds {kind}: ids must be whole numbers")
 
 

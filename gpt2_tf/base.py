@@ -7,6 +7,7 @@ import inspect
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from gpt2_core.config import GPT2Config
@@ -28,18 +29,22 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
     """A config, initial weights from a seed, loading and saving, the word table, gradient checkpointing."""
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=self.head == "model", **kwargs)  # a head's labels are not to be narrowed
         check_config(type(self).__name__, config)
         self.config = config
         self.seeds = keras.random.SeedGenerator(0)  # of dropout, one a training step
 
     def __call__(self, *args, **kwargs):
-        """Takes what Keras itself refuses: one dict of all inputs, as `fit` passes it, and lists of numbers."""
+        """Takes what Keras itself refuses: one dict of all inputs, as `fit` passes it, lists of numbers, None."""
+        signature = inspect.signature(self.call)
+        if next(iter(signature.parameters), None) != "input_ids":  # a user's class with a call of its own
+            return super().__call__(*args, **kwargs)
         if args and isinstance(args[0], dict):
-            args, kwargs = args[1:], {**args[0], **kwargs}
-        given = {**dict(zip(inspect.signature(self.call).parameters, args, strict=False)), **kwargs}
+            kwargs = {**args[0], **kwargs}
+            args = (kwargs.pop("input_ids", None), *args[1:])
+        given = signature.bind(*args, **kwargs).arguments
         for name, value in given.items():
-            if name != "past_key_values" and isinstance(value, list | tuple | str):
+            if name != "past_key_values" and isinstance(value, list | tuple | str | np.ndarray):
                 given[name] = as_array(name, value)
         return super().__call__(**given)
 
@@ -49,6 +54,7 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
 
     def initialise(self, seed):
         """Draws every weight from `seed`, and has dropout start from it; LATER leaves them to the caller."""
+        self.seed = 0
         if seed is LATER:
             return
         weights = dict(named_weights(self))
@@ -58,7 +64,8 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
 
     def start_dropout(self, seed):
         """Has the next training step drop by `seed`, whatever came before."""
-        start = check_seed(seed) % 2**32  # Keras' seeds have 32 bits
+        self.seed = check_seed(seed)
+        start = self.seed % 2**32  # Keras' seeds have 32 bits
         trunk_of(self).seeds.state.assign([start, 0])
         if trunk_of(self) is not self:  # as far from the trunk's numbers as it can be
             self.seeds.state.assign([(start + 2**31) % 2**32, 0])
@@ -110,14 +117,14 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
     def forget_graphs(self):
         """Has Keras and `generate` trace again what was traced of the model as it was before."""
         self.train_function = self.test_function = self.predict_function = None
-        self.__dict__.pop("_graph_steps", None)
+        self.__dict__.pop("_graph_weights", None)
 
     def get_config(self):
         """Returns what Keras needs to make the model again."""
         policy = keras.dtype_policies.serialize(self.dtype_policy)
-        return {"config": self.config.to_dict(), "name": self.name, "dtype": policy}
+        return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name, "dtype": policy}
 
     @classmethod
     def from_config(cls, config):
-        """Returns the model that get_config describes, its weights to be loaded."""
-        return cls(GPT2Config.from_dict(config["config"]), seed=LATER, name=config["name"], dtype=config["dtype"])
+        """Returns the model that get_config describes, with the initial weights of its seed."""
+        return cls(**{**config, "config": GPT2Config.from_dict(config["config"])})

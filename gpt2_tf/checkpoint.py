@@ -7,6 +7,7 @@ from keras import ops
 
 from gpt2_core import checkpoint
 from gpt2_core.initial import LATER
+from gpt2_core.inputs import check_constructor
 
 
 def named_weights(model, prefix=""):
@@ -53,6 +54,7 @@ class CheckpointMixin:
         not have, and for dropout. overrides: config fields.
         """
         with checkpoint.open(folder, **overrides) as source:
+            check_constructor(cls, "seed", "dtype")
             policy = dtype if str(dtype).startswith("mixed_") else None
             matched = checkpoint.match(source, cls.head, "float32" if policy else dtype)
             model = cls(source.config, seed=LATER, dtype=policy or matched.dtype)
@@ -64,5 +66,9 @@ class CheckpointMixin:
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
         """Writes config.json and the weights into `folder`, all or nothing: "safetensors", "torch" or "tf-h5"."""
-        tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
+        weights = named_weights(self)
+        known = {id(weight) for weight in dict(weights).values()}
+        others = [weight.path for weight in self.weights if id(weight) not in known]  # a user's own
+        checkpoint.require_table(self.config, self.head, [*dict(weights), *others])
+        tensors = {name: to_tensor(weight) for name, weight in weights}
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)

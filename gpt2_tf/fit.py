@@ -1,6 +1,7 @@
 """What `fit` and `evaluate` ask of a model: its loss and what it learns from."""
 
 import keras
+from keras import ops
 
 from gpt2_core.errors import GPT2Error
 from gpt2_core.outputs import ModelOutput
@@ -26,7 +27,11 @@ class FitMixin:
         """Returns what `fit` was given to learn, by name: the targets, else those among the inputs."""
         if y is None and isinstance(x, dict):
             y = {name: x[name] for name in self.learns if x.get(name) is not None}
-        targets = y if isinstance(y, dict) else {} if y is None else {next(iter(self.learns)): y}
+        targets = {} if y is None else y
+        if isinstance(y, list | tuple) and len(self.learns) == len(y) > 1:
+            targets = dict(zip(self.learns, y, strict=True))
+        elif not isinstance(targets, dict):
+            targets = {next(iter(self.learns)): y}
         unknown = [name for name in targets if name not in self.learns]
         if unknown:
             raise GPT2Error(f"{type(self).__name__} does not learn {', '.join(unknown)}, but {', '.join(self.learns)}")
@@ -46,8 +51,14 @@ class FitMixin:
             return super().compute_loss(x, *self.targets_and_logits(targets, y_pred), sample_weight, training)
         if sample_weight is not None:
             raise GPT2Error("the model's own loss takes no weights: set labels to -100, or give compile a loss")
+        if self._compile_config.config.get("loss_weights") is not None:
+            raise GPT2Error("the model's own loss is the sum of its losses: give compile a loss for each to weigh them")
         loss = self.own_loss(y_pred, **targets)
-        return Share(dtype=loss.dtype)(loss[None], loss[None])
+        # a replica may get no rows of the last batch
+        rows = ops.shape(y_pred[next(iter(self.learns.values()))])[0]
+        loss = ops.where(rows == 0, ops.zeros_like(loss), loss)
+        loss = Share(dtype=loss.dtype)(loss[None], loss[None])
+        return loss + super().compute_loss(x, training=training) if self.losses else loss  # add_loss, regularizers
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the compiled metrics, computed on the logits."""

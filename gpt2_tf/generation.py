@@ -71,7 +71,10 @@ def graph_step(model, steps, sampled):
     if keras.config.backend() != "tensorflow":
         return lambda new, past, mask, uniforms: model.step(new, past, mask, steps, uniforms)
     names = tuple(step.name for step in steps)
-    graphs = model.__dict__.setdefault("_graph_steps", {})
+    weights = tuple(id(weight) for weight in model.weights)  # a user may have replaced a layer
+    if model.__dict__.get("_graph_weights") != weights:
+        model.__dict__.update(_graph_weights=weights, _graph_steps={})
+    graphs = model.__dict__["_graph_steps"]
     if (names, sampled) not in graphs:
         graphs[names, sampled] = trace(model, names, sampled)
     values = np.array([step.value for step in steps])

@@ -11,7 +11,7 @@ from gpt2_core.targets import check_choice_labels, check_choice_tokens, check_la
 from .base import TFGPT2PreTrainedModel
 from .generation import GenerationMixin
 from .inputs import as_target, as_tensors, token_shape
-from .layers import Linear
+from .layers import Linear, as_int32
 from .losses import cross_entropy, language_model_loss
 from .model import TFGPT2Model
 from .summary import SequenceSummary, kept_tokens
@@ -174,7 +174,7 @@ class TFGPT2DoubleHeadsModel(LanguageModel):
         keep = ops.ones(ops.shape(x)[:2], "bool") if keep is None else keep
         seed = self.seeds.next() if training else None
         mc_logits = self.multiple_choice_head(
-            x, keep, None if index is None else ops.reshape(ops.cast(index, "int32"), (-1,)), seed
+            x, keep, None if index is None else ops.reshape(as_int32(index), (-1,)), seed
         )
         mc_logits = ops.reshape(mc_logits, (B, N) if config.summary_width == 1 else (B, N, config.summary_width))
         logits = split_choices(self.logits(x), B, N)  # (B, N, T, V)

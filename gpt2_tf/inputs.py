@@ -1,9 +1,13 @@
 """What a call was given, as checked tensors."""
 
+import keras
 import numpy as np
 from keras import ops
 
 from gpt2_core.inputs import as_array, check_ids, check_mask, check_pairs, check_shapes
+from gpt2_core.targets import Given
+
+from .layers import as_int32
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
 MASKS = ("attention_mask", "encoder_attention_mask")
@@ -22,8 +26,9 @@ def as_tensors(config, past_key_values=None, choices=False, **inputs):
     for name in MASKS:
         check_mask(name, concrete(tensors[name]))
     for name in IDS:
-        check_ids(config, name, concrete(tensors[name]))
-        tensors[name] = None if tensors[name] is None else ops.cast(tensors[name], "int32")
+        if tensors[name] is not None:
+            check_ids(config, name, concrete(tensors[name]), dtype_of(tensors[name]))
+            tensors[name] = as_int32(tensors[name])
     return {**tensors, "past_key_values": past}
 
 
@@ -42,7 +47,7 @@ def as_target(check, config, name, value, tokens):
     """
     target = as_tensor(name, value)
     if target is not None and tokens is not None:
-        check(config, name, concrete(target), tuple(target.shape), tokens)
+        check(config, Given(name, concrete(target), dtype_of(target), tuple(target.shape)), tokens)
     return target
 
 
@@ -56,9 +61,14 @@ def token_shape(input_ids, inputs_embeds, axes=2):
 
 
 def as_tensor(name, value):
-    if value is None or hasattr(value, "shape"):
+    if value is None or (hasattr(value, "shape") and not isinstance(value, np.ndarray)):
         return value
     return ops.convert_to_tensor(as_array(name, value))
+
+
+def dtype_of(x):
+    """Returns the name of a tensor's type, as numpy has it."""
+    return keras.backend.standardize_dtype(x.dtype)
 
 
 def concrete(x):

@@ -12,6 +12,13 @@ def wide(dtype):
     return "float64" if dtype == "float64" else "float32"
 
 
+def as_int32(x):
+    """Returns whole numbers in the type that Keras counts in; what it cannot hold comes out at its end, not wrapped."""
+    if keras.backend.standardize_dtype(x.dtype) in ("int64", "uint32", "uint64"):
+        x = ops.clip(x, 0 if "uint" in str(x.dtype) else -(2**31), 2**31 - 1)
+    return ops.cast(x, "int32")
+
+
 def parameter(layer, name, *shape, autocast=True):
     """Returns a new weight of `layer`, zeros until values are assigned; autocast: mixed precision may narrow it."""
     return layer.add_weight(shape=shape, name=name, initializer="zeros", autocast=autocast)

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from .layers import wide
+from .layers import as_int32, wide
 
 
 def cross_entropy(logits, labels):
     """Mean over the labels (...), each one of the K of logits (..., K); -100 does not count."""
     K = ops.shape(logits)[-1]
     dtype = wide(keras.backend.standardize_dtype(logits.dtype))
-    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    labels = ops.reshape(as_int32(labels), (-1,))
     inside = ops.logical_and(labels >= 0, labels < K)
     predicted = ops.reshape(ops.cast(logits, dtype), (-1, K))
     losses = ops.sparse_categorical_crossentropy(ops.where(inside, labels, 0), predicted, from_logits=True)
@@ -39,7 +39,7 @@ def classification_loss(logits, labels, problem):
 def answer_loss(logits, positions):
     """Cross entropy of a place (B,) among logits (B, T); places that were cut off do not count."""
     T = ops.shape(logits)[1]
-    positions = ops.reshape(ops.cast(positions, "int32"), (-1,))
+    positions = ops.reshape(as_int32(positions), (-1,))
     return cross_entropy(logits, ops.where(positions >= T, -100, positions))
 
 

@@ -1,5 +1,6 @@
 """Causal self-attention, cross-attention, and what each query sees."""
 
+import contextlib
 import math
 
 import torch
@@ -60,7 +61,9 @@ class MultiHead(nn.Module):
         dtype, wider = q.dtype, wide(q.dtype)
         if self.upcast:
             q, k = q.to(wider), k.to(wider)
-        w = ((q * self.scale) @ k.transpose(-1, -2)).to(wider)  # (B, H, T, S)
+        # autocast would narrow again what was widened
+        with torch.autocast(q.device.type, enabled=False) if self.upcast else contextlib.nullcontext():
+            w = ((q * self.scale) @ k.transpose(-1, -2)).to(wider)  # (B, H, T, S)
         lowest = torch.full((), torch.finfo(wider).min, dtype=wider, device=w.device)
         w = torch.where(keep, w, torch.where(causal, lowest, -torch.inf))
         return torch.softmax(w, dim=-1).to(dtype)

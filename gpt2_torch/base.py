@@ -27,12 +27,12 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
     @property
     def dtype(self):
         """Type of the weights."""
-        return next(self.parameters()).dtype
+        return trunk_of(self).wte.weight.dtype
 
     @property
     def device(self):
         """Device of the weights."""
-        return next(self.parameters()).device
+        return trunk_of(self).wte.weight.device
 
     def num_parameters(self):
         """Returns how many numbers the model learns; a tied head counts once."""

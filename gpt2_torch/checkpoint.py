@@ -5,6 +5,7 @@ from torch import nn
 
 from gpt2_core import checkpoint
 from gpt2_core.initial import LATER
+from gpt2_core.inputs import check_constructor
 
 
 def named_weights(model):
@@ -42,8 +43,12 @@ class CheckpointMixin:
         """
         with checkpoint.open(folder, **overrides) as source:
             matched = checkpoint.match(source, cls.head, dtype)
+            check_constructor(cls, "seed")
             with torch.device("meta"):
                 model = cls(source.config, seed=LATER)
+            made = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+            if made.keys() - set(matched.names):
+                model = cls(source.config, seed=LATER)  # a user's class, which makes what is its own by itself
             for name, bits in matched.weights(source.config, cls.head, seed):
                 owner, leaf = name.rsplit(".", 1)
                 setattr(model.get_submodule(owner), leaf, nn.Parameter(from_bits(bits, matched.dtype)))
@@ -52,4 +57,5 @@ class CheckpointMixin:
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
         """Writes config.json and the weights into `folder`, all or nothing: "safetensors", "torch" or "tf-h5"."""
         tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
+        checkpoint.require_table(self.config, self.head, tensors)
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)

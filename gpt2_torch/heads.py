@@ -42,7 +42,7 @@ def split_choices(x, B, N):
 
 
 def check_tied(lm_head, wte):
-    if wte is None or not torch.equal(lm_head, wte):
+    if not torch.equal(lm_head, wte):
         raise GPT2Error("lm_head.weight differs from wte.weight: use a config with tie_word_embeddings=False")
 
 
@@ -54,12 +54,12 @@ class LanguageModel(GenerationMixin, GPT2PreTrainedModel):
         self.transformer = GPT2Model(config, seed=LATER)
         self.lm_head = None if config.tie_word_embeddings else Linear(config.n_embd, config.vocab_size)
 
-    def load_state_dict(self, state_dict, strict=True, assign=False):
+    def _load_from_state_dict(self, state_dict, prefix, *args):
         """Takes also transformers' state_dict, which lists a tied lm_head.weight beside wte's."""
-        if self.lm_head is None and "lm_head.weight" in state_dict:
-            check_tied(state_dict["lm_head.weight"], state_dict.get("transformer.wte.weight"))
-            state_dict = {name: weight for name, weight in state_dict.items() if name != "lm_head.weight"}
-        return super().load_state_dict(state_dict, strict, assign)
+        if self.lm_head is None and prefix + "lm_head.weight" in state_dict:
+            weight = state_dict.pop(prefix + "lm_head.weight")
+            check_tied(weight, state_dict.setdefault(prefix + "transformer.wte.weight", weight))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def logits(self, x):
         if self.lm_head is not None:

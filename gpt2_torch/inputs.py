@@ -1,8 +1,10 @@
 """What a call was given, as checked tensors."""
 
+import numpy as np
 import torch
 
 from gpt2_core.inputs import as_array, check_ids, check_mask, check_pairs, check_shapes
+from gpt2_core.targets import Given
 
 IDS = ("input_ids", "token_type_ids", "position_ids")
 MASKS = ("attention_mask", "encoder_attention_mask")
@@ -21,8 +23,9 @@ def as_tensors(config, device, past_key_values=None, choices=False, **inputs):
     for name in MASKS:
         check_mask(name, concrete(tensors[name]))
     for name in IDS:
-        check_ids(config, name, concrete(tensors[name]))
-        tensors[name] = None if tensors[name] is None else tensors[name].long()
+        if tensors[name] is not None:
+            check_ids(config, name, concrete(tensors[name]), dtype_of(tensors[name]))
+            tensors[name] = tensors[name].long()
     return {**tensors, "past_key_values": past}
 
 
@@ -41,7 +44,7 @@ def as_target(check, config, name, value, tokens, device):
     """
     target = as_tensor(name, value, device)
     if target is not None and tokens is not None:
-        check(config, name, concrete(target), tuple(target.shape), tokens)
+        check(config, Given(name, concrete(target), dtype_of(target), tuple(target.shape)), tokens)
     return target
 
 
@@ -58,8 +61,14 @@ def as_tensor(name, value, device):
     if value is None or isinstance(value, torch.Tensor):
         return value
     array = as_array(name, value)
-    # PyTorch warns of an array that it could not write to, though nothing here writes
-    return torch.as_tensor(array if array.flags.writeable else array.copy(), device=device)
+    # PyTorch takes no foreign byte order, no negative strides, and warns of what it could not write to
+    array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+    return torch.as_tensor(array, device=device)
+
+
+def dtype_of(x):
+    """Returns the name of a tensor's type, as numpy has it."""
+    return str(x.dtype).removeprefix("torch.")
 
 
 def concrete(x):
@@ -67,7 +76,10 @@ def concrete(x):
     if x is None or torch.compiler.is_compiling() or x.device.type == "meta":
         return None
     x = x.detach().cpu()
-    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    try:
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    except RuntimeError:  # a fake tensor, or one of torch.func
+        return None
 
 
 def count_positions(attention_mask, past, new, device):

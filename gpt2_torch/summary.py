@@ -23,7 +23,10 @@ def last_kept(keep):
 
 def at(x, index):
     """Returns the vector of x (B, T, C) at each row's place (B,)."""
-    return torch.take_along_dim(x, index[:, None, None], dim=1)[:, 0]  # (B, C)
+    inside = ((index >= 0) & (index < x.shape[1]))[:, None]
+    index = torch.where(inside, index[:, None], 0)[:, :, None]
+    # compiled code cannot refuse a place that the row lacks: NaN tells of it
+    return torch.where(inside, torch.take_along_dim(x, index, dim=1)[:, 0], torch.nan)  # (B, C)
 
 
 def mean_of_kept(x, keep):

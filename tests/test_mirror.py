@@ -40,7 +40,8 @@ FUNCTIONS = {
     "base.GPT2PreTrainedModel.from_config": "how Keras makes a saved model again",
     "model.recomputed": "PyTorch's checkpoint takes arguments that are None",
     "heads.check_tied": "PyTorch users load state_dicts",
-    "heads.LanguageModel.load_state_dict": "PyTorch users load state_dicts",
+    "heads.LanguageModel._load_from_state_dict": "PyTorch users load state_dicts",
+    "layers.as_int32": "PyTorch counts in 64 bits",
     "heads.GPT2LMHeadModel.own_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2DoubleHeadsModel.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
@@ -71,13 +72,14 @@ LOCAL_NAMES = {
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
     "losses.cross_entropy": {"labels", "dtype", "inside", "predicted", "losses"},  # PyTorch's own ignores -100
     "summary.kept_tokens": {"known"},
-    "summary.at": {"index", "inside"},  # PyTorch's own raises
     "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "base.GPT2PreTrainedModel.resize_token_embeddings": {"scopes", "scope"},  # Keras names its variables
+    "checkpoint.CheckpointMixin.save_pretrained": {"weights", "known", "others"},  # PyTorch lists every parameter
     "checkpoint.CheckpointMixin.from_pretrained": {
         "owner",  # PyTorch replaces a weight, Keras assigns it
         "leaf",
         "weights",
+        "made",  # Keras makes no model without its weights
         "policy",  # PyTorch has no mixed policies, but autocast
     },
     "checkpoint.named_weights": {"found", "attribute", "value", "i", "block"},  # PyTorch has named_parameters

@@ -1,7 +1,7 @@
 """A checkpoint of any format as a lazy, read-only mapping of published names to arrays; and the writers."""
 
 from .find import KNOWN_FILES
-from .match import Matched, compare_names, find_head, match
+from .match import Matched, compare_names, find_head, match, require_table
 from .reader import Checkpoint
 from .reader import open_checkpoint as open
 from .tensor import Tensor, dtype_name, float_name
@@ -19,5 +19,6 @@ __all__ = [
     "float_name",
     "match",
     "open",
+    "require_table",
     "save",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,11 @@ class Matched(NamedTuple):
     tensors: dict[str, Tensor]
     new: list[str]
     dtype: str  # what the model computes in
+
+    @property
+    def names(self) -> list[str]:
+        """Every weight of the model."""
+        return [*self.tensors, *self.new]
 
     def weights(self, config: GPT2Config, head: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (name, bits in `dtype`) of every weight, one in memory at a time; new ones from the seed."""
@@ -86,6 +91,18 @@ def compare_names(source: Checkpoint, head: str) -> tuple[list[str], list[str]]:
     return missing, [name for name in source.tensors if name not in used]
 
 
+def require_table(config: GPT2Config, head: str, names: Iterable[str]) -> None:
+    """Raises GPT2Error unless a model's weights are those of its table: a file would not open again, or lack some."""
+    specs, held = weight_specs(config, head), list(names)
+    lost, extra = [name for name in specs if name not in held], [name for name in held if name not in specs]
+    if lost or extra:
+        parts = [_listed(kind, names) for kind, names in (("lacks", lost), ("has also", extra)) if names]
+        raise GPT2Error(
+            f"this model is no {ARCHITECTURES[head]} as its config describes it: it {' and '.join(parts)}. Save it as "
+            "its framework does (torch.save, model.save), or put it back first"
+        )
+
+
 def find_head(source: Checkpoint) -> str:
     """Returns which of HEADS a checkpoint was saved from, by its tensors, else by config.json's architectures."""
     for layer, head in _HEAD_OF.items():
@@ -101,11 +118,13 @@ def _of_head(name: str) -> bool:
 
 def _contradiction(source: Checkpoint, lost: list[str], extra: list[str]) -> str:
     parts = [f"{source.path} does not fit its config (n_layer={source.require_config().n_layer})"]
-    for kind, names in (("it lacks", lost), ("it holds, beyond the config,", extra)):
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            parts.append(f"{kind} {', '.join(names[:_SHOWN])}{more}")
+    parts += [_listed(kind, n) for kind, n in (("it lacks", lost), ("it holds, beyond the config,", extra)) if n]
     return "; ".join(parts) + ". Take config.json and weights from the same model"
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{kind} {', '.join(names[:_SHOWN])}{more}"
 
 
 def _check_shapes(source: Checkpoint, specs: Mapping[str, WeightSpec]) -> None:
