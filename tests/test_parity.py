@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from gpt2_core import GPT2Config, parity
 from gpt2_core.config import ACTIVATIONS
@@ -112,25 +111,10 @@ def test_head_mask_and_cross_attention_equal_transformers_4(runner, dtype):
 def test_outputs_equal_openai(runner, dtype):
     folder = DATA / "openai_tf1"
     expected = np.load(folder / "expected.npz")  # float32: held to float32's tolerance in both types
-    model = runner.create("lm_head", GPT2Config.from_pretrained(folder), dtype=dtype)
-    runner.assign(model, openai_weights(folder))
+    model = runner.load("lm_head", folder, dtype)
     run = runner.run(model, input_ids=expected["input_ids"])
     ours = {"logits": run["logits"], "present": np.moveaxis(stacked(run, "past_key_values"), 2, 0)}
     require_close(ours, {name: expected[name] for name in ours}, TOLERANCE["float32"])
-
-
-def openai_weights(folder):
-    """Returns published name -> array of OpenAI's variables, read by TensorFlow."""
-    reader = tf.train.load_checkpoint(str(folder / "model.ckpt"))
-    leaves = {"g": "weight", "w": "weight", "b": "bias"}
-    weights = {}
-    for name in reader.get_variable_to_shape_map():
-        parts = name.removeprefix("model/").split("/")
-        parts = [f"h.{part[1:]}" if part[0] == "h" else part for part in parts]
-        parts[-1] = leaves.get(parts[-1], f"{parts[-1]}.weight")
-        value = reader.get_tensor(name)
-        weights["transformer." + ".".join(parts)] = value[0] if value.ndim == 3 else value
-    return weights
 
 
 KERAS_RUNNERS = [runner for runner in RUNNERS if not isinstance(runner, Torch)]
