@@ -14,9 +14,13 @@ from .tf1_bundle import INDEX_SUFFIX
 SAFETENSORS_FILE = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
 TF_H5_FILE = "tf_model.h5"
+KERAS_FILE = "model.weights.h5"
 INDEX = ".index.json"  # of shards
 # What a folder is searched for, in this order
-KNOWN_FILES = tuple(name + end for name in (SAFETENSORS_FILE, TORCH_FILE, TF_H5_FILE) for end in ("", INDEX))
+KNOWN_FILES = (
+    *(name + end for name in (SAFETENSORS_FILE, TORCH_FILE, TF_H5_FILE) for end in ("", INDEX)),
+    KERAS_FILE,
+)
 # What a training leaves beside its weights
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?)\.(bin|pt|pth)")
 

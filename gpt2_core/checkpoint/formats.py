@@ -5,19 +5,28 @@ from __future__ import annotations
 from ..errors import GPT2Error
 from .contents import Contents
 from .hdf5 import SIGNATURE as HDF5
+from .keras_h5 import WEIGHTS_FILE, read_keras_archive
 from .openai_tf1 import read_openai
 from .safetensors_file import read_safetensors
 from .tensor import TensorFile
 from .tf1_bundle import INDEX_SUFFIX, MAGIC
-from .tf_h5 import read_tf_h5
+from .tf_h5 import read_hdf5
 from .torch_weights import read_torch
+from .zip_members import zip_members
 
-_STARTS = {HDF5: read_tf_h5, b"PK\x03\x04": read_torch, b"\x80\x02\x8a\x0a": read_torch}
+
+def _read_zip(file: TensorFile) -> Contents:
+    """Returns what an archive of Keras' or of torch.save's holds."""
+    return read_keras_archive(file) if WEIGHTS_FILE in zip_members(file) else read_torch(file)
+
+
+_STARTS = {HDF5: read_hdf5, b"PK\x03\x04": _read_zip, b"\x80\x02\x8a\x0a": read_torch}
 # Whose error says best what is wrong with a file that begins like none
 SUFFIXES = {
     ".safetensors": read_safetensors,
-    ".h5": read_tf_h5,
-    ".hdf5": read_tf_h5,
+    ".h5": read_hdf5,
+    ".keras": read_keras_archive,
+    ".hdf5": read_hdf5,
     ".bin": read_torch,
     ".pt": read_torch,
     ".pth": read_torch,

@@ -77,7 +77,6 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
     file = find_checkpoint(source)
     shards = read_index(file) if file.name.endswith(INDEX) else None
-    config = _config_beside(file, overrides)
     paths = [file.parent / shard for shard in shards] if shards else [file]
     files: list[TensorFile] = []
     try:
@@ -88,6 +87,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
             contents = read_contents(files[-1])
             files += contents.files
             _collect(files[-1], contents, tensors, skipped)
+        config = _config_of(file, contents.fields, overrides)
         if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
             # of two tied names safetensors' save_model keeps the first
             tensors.setdefault("wte.weight", tensors["lm_head.weight"])
@@ -100,9 +100,12 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     return Checkpoint(file, config, contents.format, files, tensors, skipped)
 
 
-def _config_beside(file: Path, overrides: Mapping[str, Any]) -> GPT2Config | None:
+def _config_of(file: Path, fields: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> GPT2Config | None:
+    """Returns the config that lies beside a file, else what the file itself tells, else what was given."""
     if any((file.parent / name).is_file() for name in (CONFIG_FILE, HPARAMS_FILE)):
         return GPT2Config.from_pretrained(file.parent, **overrides)
+    if fields is not None:
+        return GPT2Config.from_dict(fields, **overrides)
     return GPT2Config(**overrides) if overrides else None
 
 

@@ -13,6 +13,7 @@ from ..errors import GPT2Error
 from ..weights import TRUNK
 from .contents import Contents
 from .hdf5 import Hdf5File, write_hdf5
+from .keras_h5 import is_keras_3, read_keras_h5
 from .names import in_tf_model
 from .tensor import STORAGE, Tensor, TensorFile, dtype_name
 
@@ -29,10 +30,13 @@ MODEL_NAMES = {
 _KERAS_VERSION = "2.19.0"  # of the tf_keras whose layout this is
 
 
-def read_tf_h5(file: TensorFile) -> Contents:
-    """Returns the datasets of an open file, by their paths."""
+def read_hdf5(file: TensorFile) -> Contents:
+    """Returns the weights of an open HDF5 file, laid out as Keras 3 does, or as Keras 2, by the datasets' paths."""
+    opened = Hdf5File(file.file, str(file.path))
+    if is_keras_3(opened):
+        return read_keras_h5(file, opened)
     tensors = {}
-    for path, dataset in Hdf5File(file.file, str(file.path)).datasets.items():
+    for path, dataset in opened.datasets.items():
         stored = dataset.dtype
         if stored.kind not in "fiu":
             raise GPT2Error(f"{file.path}: {path!r} holds {stored}, not numbers")

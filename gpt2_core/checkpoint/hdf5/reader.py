@@ -5,7 +5,7 @@ no dataset's values are read. Source: HDF5 File Format Specification, version 3.
 """
 
 import math
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from .messages import (
     read_header,
     read_layout,
 )
-from .source import UNDEFINED, Fields, Source
+from .source import UNDEFINED, Fields, Readable, Source
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_DEPTH = 64  # of groups in groups; Keras' own files need about ten
@@ -55,7 +55,7 @@ class Hdf5File:
     of a group by name, or as they were made if the file tells. An attribute is a str, list of str or array.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: Readable, name: str) -> None:
         """Reads the metadata of a seekable binary file, which errors call `name`; GPT2Error if it cannot."""
         self.groups: dict[str, dict[str, object]] = {}
         self.datasets: dict[str, Dataset] = {}

@@ -6,7 +6,7 @@ Section numbers in the HDF5 modules are those of the HDF5 File Format Specificat
 """
 
 import struct
-from typing import BinaryIO
+from typing import Protocol
 
 from ...errors import GPT2Error
 
@@ -14,10 +14,20 @@ UNDEFINED = 2**64 - 1  # the address of what was never written
 COST_LIMIT = 64 << 20  # bytes; GPT-2 XL with 580 weights costs about one million
 
 
+class Readable(Protocol):
+    """What is asked of a file."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves, and returns the place."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns up to `size` bytes."""
+
+
 class Source:
     """An open HDF5 file with the name that its errors carry, and the account of what reading it has cost."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: Readable, name: str) -> None:
         self.file = file
         self.name = name
         self.end = file.seek(0, 2)  # the superblock may lower it
