@@ -192,6 +192,8 @@ class GPT2Config:
             values = {_OPENAI_FIELDS.get(key, key): value for key, value in values.items()}
         if values.get("registered_name") == "keras_hub>GPT2Backbone":
             values = _from_keras_hub(values)
+        if "block_size" in values and "n_positions" not in values:
+            values = _from_nanogpt(values)
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for key, value in values.items():
@@ -288,6 +290,15 @@ def _from_keras_hub(values: Mapping[str, Any]) -> dict[str, Any]:
     end = inner["vocabulary_size"] - 1 if is_int(inner["vocabulary_size"]) else None  # <|endoftext|>, as in GPT-2's
     ends = {"bos_token_id": end, "eos_token_id": end}
     return {field: inner[name] for name, field in _KERAS_HUB_FIELDS.items()} | drops | ends
+
+
+def _from_nanogpt(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that nanoGPT's model_args stand for; it has the exact GELU, and no tokens of its own."""
+    drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), values.get("dropout", 0.0))
+    shape = {name: values[name] for name in ("vocab_size", "n_layer", "n_head", "n_embd") if name in values}
+    has_end = values.get("vocab_size", 0) > GPT2Config.eos_token_id  # GPT-2's vocabulary, padded at times
+    ends = {} if has_end else {"bos_token_id": None, "eos_token_id": None}
+    return {**shape, "n_positions": values["block_size"], "activation_function": "gelu", **drops, **ends}
 
 
 def _unnamed(num_labels: int) -> dict[int, str]:

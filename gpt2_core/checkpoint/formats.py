@@ -6,6 +6,8 @@ from ..errors import GPT2Error
 from .contents import Contents
 from .hdf5 import SIGNATURE as HDF5
 from .keras_h5 import WEIGHTS_FILE, read_keras_archive
+from .llm_c import MAGIC as LLM_C
+from .llm_c import read_llm_c
 from .openai_tf1 import read_openai
 from .safetensors_file import read_safetensors
 from .tensor import TensorFile
@@ -20,7 +22,7 @@ def _read_zip(file: TensorFile) -> Contents:
     return read_keras_archive(file) if WEIGHTS_FILE in zip_members(file) else read_torch(file)
 
 
-_STARTS = {HDF5: read_hdf5, b"PK\x03\x04": _read_zip, b"\x80\x02\x8a\x0a": read_torch}
+_STARTS = {LLM_C: read_llm_c, HDF5: read_hdf5, b"PK\x03\x04": _read_zip, b"\x80\x02\x8a\x0a": read_torch}
 # Whose error says best what is wrong with a file that begins like none
 SUFFIXES = {
     ".safetensors": read_safetensors,

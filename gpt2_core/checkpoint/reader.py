@@ -13,6 +13,7 @@ from ..errors import GPT2Error
 from .contents import Contents
 from .find import INDEX, find_checkpoint
 from .formats import read_contents
+from .linear_layout import from_linear, is_linear
 from .names import published
 from .shards import read_index
 from .tensor import Tensor, TensorFile
@@ -87,6 +88,8 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
             contents = read_contents(files[-1])
             files += contents.files
             _collect(files[-1], contents, tensors, skipped)
+        if is_linear(tensors):
+            tensors = from_linear(tensors)
         config = _config_of(file, contents.fields, overrides)
         if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
             # of two tied names safetensors' save_model keeps the first

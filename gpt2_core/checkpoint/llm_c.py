@@ -1,0 +1,73 @@
+"""llm.c's `.bin` files: a header of 256 numbers and the weights, one kind after the other, each of all layers.
+
+Source: the description in llm.c's own training script; versions 3 (float32) and 5 (bfloat16).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import GPT2Error
+from .contents import Contents
+from .tensor import STORAGE, Tensor, TensorFile
+
+MAGIC = (20240326).to_bytes(4, "little")
+_HEADER = 1024  # bytes
+_DTYPES = {3: "float32", 5: "bfloat16"}
+_MOST = 2**31  # of any size; more cannot be a file
+
+
+def read_llm_c(file: TensorFile) -> Contents:
+    """Returns the weights of an open file; the rows that pad its vocabulary are left out."""
+    if file.size < _HEADER:
+        raise _damaged(file, f"it has {file.size} bytes, its header has {_HEADER}")
+    header = np.frombuffer(file.bytes_at(0, _HEADER), "<i4")
+    version, n_positions, vocab_size, n_layer, n_head, C, padded = map(int, header[1:8])
+    if version not in _DTYPES:
+        raise GPT2Error(f"{file.path} is of llm.c's version {version}; this reads {' and '.join(map(str, _DTYPES))}")
+    sizes = (n_positions, vocab_size, n_layer, n_head, C, padded)
+    if not all(0 < n < _MOST for n in sizes) or padded < vocab_size:
+        raise _damaged(file, f"its header holds the sizes {', '.join(map(str, sizes))}")
+    dtype = _DTYPES[version]
+    tensors: dict[str, Tensor] = {}
+    position = _HEADER
+    for name, shape in _kinds(padded, n_positions, C):
+        layers = range(n_layer) if name.startswith("h.") else [None]
+        for i in layers:
+            kept = (vocab_size, C) if name == "wte.weight" else shape
+            tensors[name if i is None else name.replace("h.", f"h.{i}.", 1)] = file.tensor(dtype, kept, position)
+            position += math.prod(shape) * STORAGE[dtype].itemsize
+            if position > file.size:
+                raise _damaged(file, f"{name} ends at byte {position} of {file.size}")
+    if position != file.size:
+        raise _damaged(file, f"{file.size - position} bytes follow the last tensor")
+    fields = {"vocab_size": vocab_size, "n_positions": n_positions, "n_layer": n_layer, "n_head": n_head, "n_embd": C}
+    return Contents("llm.c", tensors, fields)
+
+
+def _kinds(padded: int, n_positions: int, C: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns names and shapes in the order of the file; names of blocks want a number after `h.`."""
+    return [
+        ("wte.weight", (padded, C)),
+        ("wpe.weight", (n_positions, C)),
+        ("h.ln_1.weight", (C,)),
+        ("h.ln_1.bias", (C,)),
+        ("h.attn.c_attn.weight", (3 * C, C)),
+        ("h.attn.c_attn.bias", (3 * C,)),
+        ("h.attn.c_proj.weight", (C, C)),
+        ("h.attn.c_proj.bias", (C,)),
+        ("h.ln_2.weight", (C,)),
+        ("h.ln_2.bias", (C,)),
+        ("h.mlp.c_fc.weight", (4 * C, C)),
+        ("h.mlp.c_fc.bias", (4 * C,)),
+        ("h.mlp.c_proj.weight", (C, 4 * C)),
+        ("h.mlp.c_proj.bias", (C,)),
+        ("ln_f.weight", (C,)),
+        ("ln_f.bias", (C,)),
+    ]
+
+
+def _damaged(file: TensorFile, problem: str) -> GPT2Error:
+    return GPT2Error(f"{file.path} is truncated or damaged: {problem}. Copy it again from where it came from")
