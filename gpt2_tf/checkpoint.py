@@ -65,7 +65,10 @@ class CheckpointMixin:
         return model
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
-        """Writes config.json and the weights into `folder`, all or nothing: "safetensors", "torch" or "tf-h5"."""
+        """Writes config.json and the weights into `folder`, all or nothing.
+
+        format: "safetensors", "torch" (pytorch_model.bin), "tf-h5" (tf_model.h5) or "keras" (model.weights.h5).
+        """
         weights = named_weights(self)
         known = {id(weight) for weight in dict(weights).values()}
         others = [weight.path for weight in self.weights if id(weight) not in known]  # a user's own

@@ -68,7 +68,9 @@ def as_tensor(name, value):
 
 def dtype_of(x):
     """Returns the name of a tensor's type, as numpy has it."""
-    return keras.backend.standardize_dtype(x.dtype)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    # Keras traces with averages of whole numbers at times: then as_int32 tells the fractions
+    return "int32" if "float" in dtype and concrete(x) is None else dtype
 
 
 def concrete(x):

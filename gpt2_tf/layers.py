@@ -13,7 +13,12 @@ def wide(dtype):
 
 
 def as_int32(x):
-    """Returns whole numbers in the type that Keras counts in; what it cannot hold comes out at its end, not wrapped."""
+    """Returns whole numbers in the type that Keras counts in; what it cannot hold comes out at its end, not wrapped.
+
+    Of fractions, which a graph cannot refuse, comes -1, that is no id and no label.
+    """
+    if "float" in keras.backend.standardize_dtype(x.dtype):
+        x = ops.where(ops.equal(x, ops.floor(x)), x, -1)
     if keras.backend.standardize_dtype(x.dtype) in ("int64", "uint32", "uint64"):
         x = ops.clip(x, 0 if "uint" in str(x.dtype) else -(2**31), 2**31 - 1)
     return ops.cast(x, "int32")

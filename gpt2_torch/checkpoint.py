@@ -55,7 +55,10 @@ class CheckpointMixin:
         return model.eval()
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
-        """Writes config.json and the weights into `folder`, all or nothing: "safetensors", "torch" or "tf-h5"."""
+        """Writes config.json and the weights into `folder`, all or nothing.
+
+        format: "safetensors", "torch" (pytorch_model.bin), "tf-h5" (tf_model.h5) or "keras" (model.weights.h5).
+        """
         tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
         checkpoint.require_table(self.config, self.head, tensors)
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)

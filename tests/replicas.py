@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import contextlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -33,18 +34,20 @@ def train(strategy):
     return history, {name: np.asarray(weight) for name, weight in named_weights(model)}
 
 
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 alone, expected = train(None)
-together, weights = train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+together, weights = train(strategy)
 np.testing.assert_allclose(together, alone, rtol=1e-5)
 assert alone[-1] < alone[0]
 for name, x in expected.items():
     np.testing.assert_allclose(weights[name], x, rtol=0, atol=1e-5 * np.abs(x).max())
 
 # of 7 rows in twos the last batch leaves one replica without any
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    model = gpt2_tf.TFGPT2LMHeadModel(CONFIG)
-    model.compile("sgd")
 ids = np.random.default_rng(1).integers(0, 50, (7, 5))
-assert np.isfinite(model.fit(ids, ids, batch_size=2, verbose=0).history["loss"]).all()
-assert np.isfinite(model.evaluate(ids, ids, batch_size=2, verbose=0))
+for loss in (None, keras.losses.SparseCategoricalCrossentropy(from_logits=True)):
+    with strategy.scope():
+        model = gpt2_tf.TFGPT2LMHeadModel(CONFIG)
+        model.compile("sgd", loss)
+    assert np.isfinite(model.fit(ids, ids, batch_size=2, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.evaluate(ids, ids, batch_size=2, verbose=0))
 print("equal")

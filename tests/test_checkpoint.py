@@ -268,7 +268,7 @@ class TestBadInput:
         assert "no place for lm_head.weight" in message_of(untied.save_pretrained, tmp_path, format="tf-h5")
         half = framework.create("lm_head", CONFIG, dtype="bfloat16")
         assert "no bfloat16" in message_of(half.save_pretrained, tmp_path, format="tf-h5")
-        assert "one of safetensors, torch, tf-h5" in message_of(half.save_pretrained, tmp_path, format="pickle")
+        assert "one of safetensors, torch, tf-h5, keras" in message_of(half.save_pretrained, tmp_path, format="pickle")
         assert "max_shard_size='lots'" in message_of(half.save_pretrained, tmp_path, max_shard_size="lots")
         assert not list(tmp_path.iterdir()), "a save that failed left something behind"
 

@@ -3,6 +3,7 @@
 import dataclasses
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
@@ -33,6 +34,47 @@ def test_what_keras_saves_opens_in_pytorch(head, untied, ending, tmp_path):
         assert checkpoint.find_head(source) == (head if ending == ".keras" or untied or head != "lm_head" else "model")
     ours = Torch().weights(Torch().load(head, path))
     require_close(ours, Keras().weights(model), 0.0)
+
+
+@pytest.mark.parametrize("untied", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_keras_loads_what_is_written_without_it(head, untied, tmp_path):
+    config = dataclasses.replace(CONFIG, n_layer=3, add_cross_attention=True, tie_word_embeddings=not untied)
+    theirs = Torch().create(head, config, seed=4)
+    theirs.save_pretrained(tmp_path, format="keras")
+    model = Keras().create(head, config, seed=5)
+    model.load_weights(tmp_path / "model.weights.h5")
+    require_close(Keras().weights(model), Torch().weights(theirs), 0.0)
+    model.save_weights(tmp_path / "own.weights.h5")
+    assert places(tmp_path / "own.weights.h5") == places(tmp_path / "model.weights.h5")
+    require_close(Torch().weights(Torch().load(head, tmp_path / "model.weights.h5")), Torch().weights(theirs), 0.0)
+
+
+def places(path):
+    """Returns what h5py finds in a file: layers with their names, datasets with their shapes."""
+    found = {}
+
+    def visit(place, x):
+        name = x.attrs.get("name", "")
+        if place != "vars":  # that of the model, which is numbered
+            found[place] = getattr(x, "shape", name.decode() if isinstance(name, bytes) else name)
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_other_types(dtype, tmp_path):
+    CONFIG.save_pretrained(tmp_path)
+    model = Keras().create("lm_head", CONFIG, dtype=dtype)
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = Torch().load("lm_head", tmp_path, "auto")
+    assert str(again.dtype) == f"torch.{dtype}"
+    require_close(Torch().weights(again), Keras().weights(model), 0.0)
+    if dtype == "bfloat16":
+        with pytest.raises(GPT2Error, match=r"model.weights.h5 is written without bfloat16"):
+            again.save_pretrained(tmp_path / "new", format="keras")
 
 
 def test_a_trained_model_leaves_its_optimizer_behind(tmp_path):

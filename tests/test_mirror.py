@@ -85,6 +85,7 @@ LOCAL_NAMES = {
     "checkpoint.named_weights": {"found", "attribute", "value", "i", "block"},  # PyTorch has named_parameters
     "checkpoint.from_bits": {"tensor"},
     "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to
+    "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
     "generation.GenerationMixin.generate": {"step", "nothing"},
 }

@@ -10,11 +10,13 @@ import functools
 import json
 import re
 
+import numpy as np
+
 from ..errors import GPT2Error
 from .contents import Contents
-from .hdf5 import Hdf5File
+from .hdf5 import Dataset, Hdf5File
 from .keras_hub import from_keras_hub
-from .tensor import Tensor, TensorFile, dtype_name
+from .tensor import FLOATS, STORAGE, Tensor, TensorFile
 from .zip_members import Member, check_member, member_bytes, zip_members
 
 WEIGHTS_FILE = "model.weights.h5"
@@ -39,11 +41,11 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
     for path, dataset in opened.datasets.items():
         found = _VARIABLE.fullmatch(path)
         names = _names_of_layers(opened, found[1] or "") if found else []
-        if found is None or not names or dataset.dtype.kind != "f":
+        dtype, stored = _type(dataset)
+        if found is None or not names or dtype not in FLOATS:
             skipped.append(path)  # an optimizer's, the seeds of dropout
             continue
-        dtype = dtype_name(dataset.dtype.newbyteorder("="))
-        tensor = file.tensor(dtype, dataset.shape, start + dataset.offset, dataset.dtype)
+        tensor = file.tensor(dtype, dataset.shape, start + dataset.offset, stored)
         tensors[(*names, found[2])] = tensor if check is None else _checked(tensor, check)
     if any("token_embedding" in names for names in tensors):
         return Contents("keras-hub", from_keras_hub(file, tensors), skipped=tuple(skipped))
@@ -74,6 +76,13 @@ def _fields(config: bytes) -> dict | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return {**fields, "architectures": [name]} if isinstance(fields, dict) else None
+
+
+def _type(dataset: Dataset) -> tuple[str, np.dtype]:
+    """Returns what a dataset holds, and how it is stored: bfloat16 as bytes with a note."""
+    if dataset.dtype.itemsize == 2 and dataset.attributes.get("dtype") == "bfloat16":
+        return "bfloat16", STORAGE["bfloat16"]
+    return dataset.dtype.newbyteorder("=").name, dataset.dtype
 
 
 def _checked(tensor: Tensor, check) -> Tensor:

@@ -11,14 +11,17 @@ from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
 from ..weights import ARCHITECTURES
-from .find import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
+from .find import INDEX, KERAS_FILE, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
+from .keras_writer import write_keras_h5
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split
 from .tensor import Tensor
 from .tf_h5 import write_tf_h5
 from .torch_writer import write_torch
 
-FORMATS = {"safetensors": SAFETENSORS_FILE, "torch": TORCH_FILE, "tf-h5": TF_H5_FILE}
+FORMATS = {"safetensors": SAFETENSORS_FILE, "torch": TORCH_FILE, "tf-h5": TF_H5_FILE, "keras": KERAS_FILE}
+# Those of Keras are not read in shards
+_WHOLE = ("tf-h5", "keras")
 
 
 def save(
@@ -46,7 +49,7 @@ def save(
         _check_not_hidden(folder, file_name)
     write = functools.partial(_WRITERS[format], head=head)
     with Replacement(folder) as new:
-        files = {file_name: tensors} if format == "tf-h5" else split(tensors, file_name, max_shard_size)
+        files = {file_name: tensors} if format in _WHOLE else split(tensors, file_name, max_shard_size)
         for name, shard in files.items():
             write(new.path(name), shard)
         if len(files) > 1:
@@ -79,7 +82,12 @@ def _write_torch(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
     write_torch(path, tensors)
 
 
-_WRITERS: dict[str, Callable] = {"safetensors": _write_safetensors, "torch": _write_torch, "tf-h5": write_tf_h5}
+_WRITERS: dict[str, Callable] = {
+    "safetensors": _write_safetensors,
+    "torch": _write_torch,
+    "tf-h5": write_tf_h5,
+    "keras": write_keras_h5,
+}
 
 
 def _saved_config(config: GPT2Config, tensors: Mapping[str, Tensor], head: str) -> GPT2Config:
