@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from . import checkpoint
+from .checkpoint import Tensor
 from .errors import GPT2Error
 from .tokenizer.vocabulary import tokenizer_files
+from .weights import published_name
+
+Progress = Callable[[str, int, int, str], None]  # what is done ("write", "check"), how many, of how many, which tensor
 
 
 class Report(NamedTuple):
@@ -16,8 +24,12 @@ class Report(NamedTuple):
     source_format: str
     target: Path
     head: str
-    read: int
-    skipped: list[str]
+    read: int  # tensors, the masks and whatever else was skipped not among them
+    renamed: dict[str, str]  # the source's own name -> the published one, where they differ
+    transposed: list[str]  # published names of what the source stores the other way
+    skipped: list[str]  # the source's own names of what are no weights
+    tied: bool  # whether the source repeats the word table as lm_head.weight
+    checked: int  # tensors that were read back, and held the source's bits
 
 
 def convert(
@@ -28,10 +40,11 @@ def convert(
     dtype: object = None,
     max_shard_size: int | str = "5GB",
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Report:
     """Writes `dst` from the checkpoint `src` and returns a Report; bit for bit where `dtype` is not given.
 
-    A tokenizer that lies beside it is copied along.
+    A tokenizer that lies beside it is copied along. In the end every tensor is read back and compared with the source.
 
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.
     """
@@ -46,14 +59,51 @@ def convert(
         checkpoint.save(
             target,
             source.require_config(),
-            tensors,
+            _announced(tensors, progress),
             head,
             format=to,
             max_shard_size=max_shard_size,
             replace=force,
             beside=() if _same(source.path.parent, target) else tokenizer_files(source.path.parent),
         )
-        return Report(source.format, target, head, len(source), source.skipped)
+        return Report(
+            source.format,
+            target,
+            head,
+            len(source),
+            source.renamed,
+            source.transposed,
+            source.skipped,
+            tied=source.require_config().tie_word_embeddings and "lm_head.weight" in source,
+            checked=_check(tensors, target, progress),
+        )
+
+
+def _check(tensors: Mapping[str, Tensor], target: Path, progress: Progress | None) -> int:
+    """Returns how many tensors were written; raises GPT2Error unless each holds the bits that it should."""
+    with checkpoint.open(target) as written:
+        for number, (name, tensor) in enumerate(tensors.items(), 1):
+            other = written.tensors.get(published_name(name))
+            if other is None or other.dtype != tensor.dtype or not np.array_equal(other.bits(), tensor.bits()):
+                raise GPT2Error(f"{written.path} does not hold the {name} that was written: write it to another disk")
+            if progress is not None:
+                progress("check", number, len(tensors), name)
+    return len(tensors)
+
+
+def _announced(tensors: Mapping[str, Tensor], progress: Progress | None) -> Mapping[str, Tensor]:
+    """Returns tensors that tell of it when they are read."""
+    if progress is None:
+        return tensors
+
+    def read(number: int, name: str) -> np.ndarray:
+        progress("write", number, len(tensors), name)
+        return tensors[name].read()
+
+    return {
+        name: Tensor(tensor.dtype, tensor.shape, functools.partial(read, number, name))
+        for number, (name, tensor) in enumerate(tensors.items(), 1)
+    }
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -61,4 +111,4 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _converted(tensors, dtype):
-    return {name: checkpoint.Tensor(dtype, t.shape, lambda t=t: t.bits(dtype)) for name, t in tensors.items()}
+    return {name: Tensor(dtype, t.shape, lambda t=t: t.bits(dtype)) for name, t in tensors.items()}

@@ -397,11 +397,13 @@ class TestAllOrNothing:
         r = np.random.default_rng(0)
         seen = []
         unfinished = 0
-        for _ in range(25):
+        for kill in range(100):
+            if kill >= 25 and set(seen) == {0.0, 1.0}:
+                break
             command = [sys.executable, "-m", "tests.saving", str(tmp_path), max_shard_size]
             process = subprocess.Popen(command, stdout=subprocess.PIPE)
             assert process.stdout.readline() == b"ready\n"
-            time.sleep(r.uniform(0.0, 0.1))
+            time.sleep(r.uniform(0.0, 0.1 * (1 + kill // 25)))  # longer where the machine is slow
             process.kill()
             process.wait()
             process.stdout.close()
@@ -413,7 +415,7 @@ class TestAllOrNothing:
                 assert source.config.n_layer == found.copy().pop() + 1
             seen += found
         assert set(seen) == {0.0, 1.0}
-        print(f"{unfinished} of 25 kills fell between the decision and its end")
+        print(f"{unfinished} of {kill} kills fell between the decision and its end")
 
     def test_a_decided_save_is_finished_by_the_next_reader(self, tmp_path, monkeypatch):
         save_constant(tmp_path, 0, "20KB")

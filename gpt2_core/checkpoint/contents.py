@@ -10,10 +10,11 @@ from .tensor import Tensor, TensorFile
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The tensors of one file under the file's own names, and what else it tells."""
+    """The tensors of one file under its own names, or under the published ones, and what else it tells."""
 
     format: str
     tensors: dict[str, Tensor]
     fields: dict[str, Any] | None = None  # of the config, where the file itself holds them
     skipped: tuple[str, ...] = ()  # parts of the file that are no weights
+    names: dict[str, str] = dataclasses.field(default_factory=dict)  # published -> its own, where a reader knew better
     files: tuple[TensorFile, ...] = ()  # further ones that were opened

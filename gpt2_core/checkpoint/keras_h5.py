@@ -6,6 +6,7 @@ name that the layer was given is an attribute `name` of the group `vars`. Source
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -37,6 +38,7 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
     `check` raises unless the file is as it was written; it is called before the first values are read.
     """
     tensors: dict[tuple[str, ...], Tensor] = {}
+    paths: dict[tuple[str, ...], str] = {}
     skipped = []
     for path, dataset in opened.datasets.items():
         found = _VARIABLE.fullmatch(path)
@@ -46,13 +48,16 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
             skipped.append(path)  # an optimizer's, the seeds of dropout
             continue
         tensor = file.tensor(dtype, dataset.shape, start + dataset.offset, stored)
+        paths[(*names, found[2])] = path
         tensors[(*names, found[2])] = tensor if check is None else _checked(tensor, check)
     if any("token_embedding" in names for names in tensors):
-        return Contents("keras-hub", from_keras_hub(file, tensors), skipped=tuple(skipped))
+        published, own = from_keras_hub(file, tensors)
+        return Contents("keras-hub", published, skipped=tuple(skipped), names=own)
     known = {names: _published(names) for names in tensors}
     skipped += ["/".join(names) for names, name in known.items() if name is None]
     published = {name: tensors[names] for names, name in known.items() if name is not None}
-    return Contents("keras", published, skipped=tuple(skipped))
+    own = {name: paths[names] for names, name in known.items() if name is not None}
+    return Contents("keras", published, skipped=tuple(skipped), names=own)
 
 
 def read_keras_archive(file: TensorFile) -> Contents:
@@ -65,7 +70,7 @@ def read_keras_archive(file: TensorFile) -> Contents:
     check = functools.cache(functools.partial(check_member, file, weights))
     opened = Hdf5File(_Part(file, weights), f"{file.path} ({WEIGHTS_FILE})")
     contents = read_keras_h5(file, opened, weights.offset, check)
-    return Contents(contents.format, contents.tensors, _fields(config), contents.skipped)
+    return dataclasses.replace(contents, fields=_fields(config))
 
 
 def _fields(config: bytes) -> dict | None:

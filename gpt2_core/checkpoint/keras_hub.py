@@ -26,28 +26,33 @@ _QKV = ("query", "key", "value")
 _LEAVES = {"0": "weight", "1": "bias"}
 
 
-def from_keras_hub(file: TensorFile, found: dict[tuple[str, ...], Tensor]) -> dict[str, Tensor]:
-    """Returns published name -> Tensor of KerasHub's variables, named by their layers and a number."""
+def from_keras_hub(file: TensorFile, found: dict[tuple[str, ...], Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns published name -> Tensor, and -> KerasHub's name, of variables named by their layers and a number."""
     tensors: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for (*layers, number), tensor in found.items():
         leaf = _LEAVES.get(number)
         block = _BLOCK.fullmatch(layers[0])
         inner = "/".join(layers[1:])
         if leaf and len(layers) == 1 and layers[0] in _TOPS:
-            tensors[f"{_TOPS[layers[0]]}.{leaf}"] = tensor
+            name = f"{_TOPS[layers[0]]}.{leaf}"
+            tensors[name] = tensor
         elif leaf and block and inner in _LAYERS:
             shape = tensor.shape
             if inner == "self_attention/attention_output" and len(shape) == 3:
                 shape = (shape[0] * shape[1], shape[2])  # (H, D, C)
-            tensors[f"h.{block[1]}.{_LAYERS[inner]}.{leaf}"] = tensor.reshaped(shape)
+            name = f"h.{block[1]}.{_LAYERS[inner]}.{leaf}"
+            tensors[name] = tensor.reshaped(shape)
         elif leaf and block and inner.removeprefix("self_attention/") in _QKV:
-            parts.setdefault(f"h.{block[1]}.attn.c_attn.{leaf}", {})[inner.removeprefix("self_attention/")] = tensor
+            name = f"h.{block[1]}.attn.c_attn.{leaf}"
+            parts.setdefault(name, {})[inner.removeprefix("self_attention/")] = tensor
         else:
             raise GPT2Error(
                 f"{file.path} holds a variable of {'/'.join(layers)}, which is no layer of KerasHub's GPT-2"
             )
-    return tensors | {name: _joined(file, name, three) for name, three in parts.items()}
+        names[name] = "/".join((*layers, number))
+    return tensors | {name: _joined(file, name, three) for name, three in parts.items()}, names
 
 
 def _joined(file: TensorFile, name: str, three: dict[str, Tensor]) -> Tensor:

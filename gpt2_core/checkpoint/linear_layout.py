@@ -20,9 +20,14 @@ def is_linear(tensors: dict[str, Tensor]) -> bool:
     return tensors[_FIRST].shape == (3 * width, width)
 
 
+def projections(tensors: dict[str, Tensor]) -> list[str]:
+    """Returns the names of those that are to be turned."""
+    return [name for name in tensors if _PROJECTION.fullmatch(name)]
+
+
 def from_linear(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors with projections (in, out), and biases of zeros where a model was trained without."""
-    turned = {name: x.transposed() if _PROJECTION.fullmatch(name) else x for name, x in tensors.items()}
+    turned = tensors | {name: tensors[name].transposed() for name in projections(tensors)}
     if any(name.startswith("h.") and name.endswith(".bias") for name in tensors):
         return turned
     whole = {}

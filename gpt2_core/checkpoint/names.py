@@ -19,6 +19,7 @@ class Found(NamedTuple):
 
     name: str
     tensor: Tensor
+    transposed: bool = False
 
 
 def published(name: str, tensor: Tensor) -> Found | None:
@@ -44,12 +45,13 @@ def _from_tensorflow(name: str, tensor: Tensor) -> Found:
     tops = [i for i, part in enumerate(parts) if _TOP_IN_TF.fullmatch(part)]
     parts = parts[tops[-1] :] if tops else parts
     leaf = parts[-1]
-    if leaf == "kernel":
+    transposed = leaf == "kernel"
+    if transposed:
         tensor = tensor.transposed()
     elif leaf == "bias" and len(tensor.shape) == 2 and tensor.shape[0] == 1:
         tensor = tensor.reshaped(tensor.shape[1:])
     parts[-1] = _LEAF_IN_TF.get(leaf, leaf)
-    return Found(".".join(parts).replace("h_._", "h."), tensor)
+    return Found(".".join(parts).replace("h_._", "h."), tensor, transposed)
 
 
 def in_tf_model(name: str, tensor: Tensor, model: str) -> Found:

@@ -38,7 +38,8 @@ def read_openai(index: TensorFile) -> Contents:
             tensors[_published(name)] = _without_first_axis(tensor)
         opened.pop_all()
     skipped = tuple(name for name in entries if name not in wanted)
-    return Contents("openai-tf1", tensors, skipped=skipped, files=tuple(files))
+    names = {_published(name): name for name in wanted}
+    return Contents("openai-tf1", tensors, skipped=skipped, names=names, files=tuple(files))
 
 
 def _published(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,19 @@ from ..errors import GPT2Error
 from .contents import Contents
 from .find import INDEX, find_checkpoint
 from .formats import read_contents
-from .linear_layout import from_linear, is_linear
+from .linear_layout import from_linear, is_linear, projections
 from .names import published
 from .shards import read_index
 from .tensor import Tensor, TensorFile
+
+
+class _Collected(NamedTuple):
+    """What was found in the files of a checkpoint."""
+
+    tensors: dict[str, Tensor]
+    skipped: list[str]
+    renamed: dict[str, str]
+    transposed: list[str]
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
@@ -24,7 +33,8 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
     bfloat16 comes as float32 (exact); `tensors` gives stored types and shapes without reading, `config` the
     config or None where none lies beside the file, `format` "safetensors", "torch" or "tf-h5", `files` the paths read,
-    `skipped` the names that were left out because they are masks. Close it, or use it in a `with` block.
+    `skipped` the names that were left out because they are no weights, `renamed` the file's own names -> the published
+    ones where they differ, `transposed` the names that are stored the other way. Close it, or use it in a `with` block.
     """
 
     def __init__(
@@ -33,11 +43,11 @@ class Checkpoint(Mapping[str, np.ndarray]):
         config: GPT2Config | None,
         form: str,
         files: list[TensorFile],
-        tensors: dict[str, Tensor],
-        skipped: list[str],
+        found: _Collected,
     ):
         self.path, self.config, self.format = path, config, form
-        self.tensors, self.skipped = tensors, skipped
+        self.tensors, self.skipped = found.tensors, found.skipped
+        self.renamed, self.transposed = found.renamed, found.transposed
         self._files = files
 
     def require_config(self) -> GPT2Config:
@@ -81,26 +91,26 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     paths = [file.parent / shard for shard in shards] if shards else [file]
     files: list[TensorFile] = []
     try:
-        tensors: dict[str, Tensor] = {}
-        skipped: list[str] = []
+        found = _Collected({}, [], {}, [])
         for shard in paths:
             files.append(TensorFile(shard))
             contents = read_contents(files[-1])
             files += contents.files
-            _collect(files[-1], contents, tensors, skipped)
-        if is_linear(tensors):
-            tensors = from_linear(tensors)
+            _collect(shard, contents, found)
+        if is_linear(found.tensors):
+            found.transposed.extend(projections(found.tensors))
+            found = found._replace(tensors=from_linear(found.tensors))
         config = _config_of(file, contents.fields, overrides)
-        if config and config.tie_word_embeddings and "lm_head.weight" in tensors:
+        if config and config.tie_word_embeddings and "lm_head.weight" in found.tensors:
             # of two tied names safetensors' save_model keeps the first
-            tensors.setdefault("wte.weight", tensors["lm_head.weight"])
+            found.tensors.setdefault("wte.weight", found.tensors["lm_head.weight"])
         if shards:
-            _check_index(file, shards, tensors, skipped)
+            _check_index(file, shards, len(found.tensors) + len(found.skipped))
     except BaseException:
         for opened in files:
             opened.close()
         raise
-    return Checkpoint(file, config, contents.format, files, tensors, skipped)
+    return Checkpoint(file, config, contents.format, files, found)
 
 
 def _config_of(file: Path, fields: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> GPT2Config | None:
@@ -112,22 +122,26 @@ def _config_of(file: Path, fields: Mapping[str, Any] | None, overrides: Mapping[
     return GPT2Config(**overrides) if overrides else None
 
 
-def _collect(file: TensorFile, contents: Contents, tensors: dict[str, Tensor], skipped: list[str]) -> None:
-    skipped += contents.skipped
+def _collect(path: Path, contents: Contents, found: _Collected) -> None:
+    found.skipped.extend(contents.skipped)
     for name, tensor in contents.tensors.items():
-        found = published(name, tensor)
-        if found is None:
-            skipped.append(name)
-        elif found.name in tensors:
-            raise GPT2Error(f"{file.path}: {name!r} is {found.name}, which the checkpoint holds already")
-        else:
-            tensors[found.name] = found.tensor
+        own, known = contents.names.get(name, name), published(name, tensor)
+        if known is None:
+            found.skipped.append(own)
+            continue
+        if known.name in found.tensors:
+            raise GPT2Error(f"{path}: {own!r} is {known.name}, which the checkpoint holds already")
+        found.tensors[known.name] = known.tensor
+        if own != known.name:
+            found.renamed[own] = known.name
+        if known.transposed:
+            found.transposed.append(known.name)
 
 
-def _check_index(index: Path, shards: Mapping[str, list[str]], tensors, skipped: list[str]) -> None:
+def _check_index(index: Path, shards: Mapping[str, list[str]], held: int) -> None:
     expected = sum(len(names) for names in shards.values())
-    if expected != len(tensors) + len(skipped):
+    if expected != held:
         raise GPT2Error(
-            f"{index} names {expected} tensors, its shards hold {len(tensors) + len(skipped)}: "
-            "files of two checkpoints are mixed. Copy the whole checkpoint again"
+            f"{index} names {expected} tensors, its shards hold {held}: files of two checkpoints are mixed. "
+            "Copy the whole checkpoint again"
         )
