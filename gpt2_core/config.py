@@ -296,7 +296,8 @@ def _from_nanogpt(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields that nanoGPT's model_args stand for; it has the exact GELU, and no tokens of its own."""
     drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), values.get("dropout", 0.0))
     shape = {name: values[name] for name in ("vocab_size", "n_layer", "n_head", "n_embd") if name in values}
-    has_end = values.get("vocab_size", 0) > GPT2Config.eos_token_id  # GPT-2's vocabulary, padded at times
+    size = values.get("vocab_size")
+    has_end = isinstance(size, int) and size > 50256  # GPT-2's vocabulary, padded at times
     ends = {} if has_end else {"bos_token_id": None, "eos_token_id": None}
     return {**shape, "n_positions": values["block_size"], "activation_function": "gelu", **drops, **ends}
 

@@ -143,6 +143,15 @@ def test_converted_they_are_ordinary_checkpoints(tmp_path):
         assert new.format == "safetensors" and not new["h.1.mlp.c_fc.bias"].any() and len(new) == 12 * L + 4
 
 
+@pytest.mark.parametrize("fields", [{"vocab_size": "many"}, {"n_layer": None}, {"block_size": -1}, {"dropout": "x"}])
+def test_arguments_that_cannot_be(fields, tmp_path):
+    save_nanogpt(Model(), tmp_path / "ckpt.pt", bias=True)
+    record = torch.load(tmp_path / "ckpt.pt")
+    torch.save({**record, "model_args": record["model_args"] | fields}, tmp_path / "ckpt.pt")
+    with pytest.raises(GPT2Error):
+        checkpoint.open(tmp_path / "ckpt.pt")
+
+
 def test_damage(tmp_path):
     path = tmp_path / "model.bin"
     save_llm_c(Model(), path, version=3)

@@ -48,6 +48,8 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
             skipped.append(path)  # an optimizer's, the seeds of dropout
             continue
         tensor = file.tensor(dtype, dataset.shape, start + dataset.offset, stored)
+        if (*names, found[2]) in tensors:
+            raise GPT2Error(f"{file.path} holds {path!r} under another path too: it is damaged")
         paths[(*names, found[2])] = path
         tensors[(*names, found[2])] = tensor if check is None else _checked(tensor, check)
     if any("token_embedding" in names for names in tensors):
