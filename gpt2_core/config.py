@@ -16,6 +16,7 @@ from typing import Any
 from .assets import packaged
 from .atomic import Replacement, settle
 from .errors import GPT2Error, nearest
+from .foreign_config import published_fields
 from .plain import FrozenDict, is_int, is_number, plain
 
 CONFIG_FILE = "config.json"
@@ -44,17 +45,6 @@ ACTIVATIONS = (
 )
 SUMMARY_TYPES = ("last", "first", "mean", "cls_index")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-
-_OPENAI_FIELDS = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}
-
-_KERAS_HUB_FIELDS = {
-    "vocabulary_size": "vocab_size",
-    "num_layers": "n_layer",
-    "num_heads": "n_head",
-    "hidden_dim": "n_embd",
-    "intermediate_dim": "n_inner",
-    "max_sequence_length": "n_positions",
-}
 
 _PRESETS = {
     "gpt2": dict(n_embd=768, n_layer=12, n_head=12),  # 124,439,808 parameters
@@ -188,12 +178,7 @@ class GPT2Config:
             raise GPT2Error(f"a config is a dict of fields, not a {type(values).__name__}")
         if values.get("model_type", "gpt2") != "gpt2":
             raise GPT2Error(f"model_type is {values['model_type']!r}, not 'gpt2': this is another kind of model")
-        if "n_vocab" in values:
-            values = {_OPENAI_FIELDS.get(key, key): value for key, value in values.items()}
-        if values.get("registered_name") == "keras_hub>GPT2Backbone":
-            values = _from_keras_hub(values)
-        if "block_size" in values and "n_positions" not in values:
-            values = _from_nanogpt(values)
+        values = published_fields(values)
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for key, value in values.items():
@@ -278,28 +263,6 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
             raise GPT2Error(f"{field} was given twice, as {result[field]!r} and as {value!r} (one is its alias)")
         result[field] = value
     return result
-
-
-def _from_keras_hub(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that the config.json of a KerasHub preset stands for; its GPT-2 has gelu_new and 1e-5."""
-    inner = values.get("config")
-    if not isinstance(inner, Mapping) or not _KERAS_HUB_FIELDS.keys() <= inner.keys():
-        raise GPT2Error(f"a config of KerasHub's GPT-2 has {', '.join(_KERAS_HUB_FIELDS)}: this one is not whole")
-    dropout = inner.get("dropout", 0.1)
-    drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-    end = inner["vocabulary_size"] - 1 if is_int(inner["vocabulary_size"]) else None  # <|endoftext|>, as in GPT-2's
-    ends = {"bos_token_id": end, "eos_token_id": end}
-    return {field: inner[name] for name, field in _KERAS_HUB_FIELDS.items()} | drops | ends
-
-
-def _from_nanogpt(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that nanoGPT's model_args stand for; it has the exact GELU, and no tokens of its own."""
-    drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), values.get("dropout", 0.0))
-    shape = {name: values[name] for name in ("vocab_size", "n_layer", "n_head", "n_embd") if name in values}
-    size = values.get("vocab_size")
-    has_end = isinstance(size, int) and size > 50256  # GPT-2's vocabulary, padded at times
-    ends = {} if has_end else {"bos_token_id": None, "eos_token_id": None}
-    return {**shape, "n_positions": values["block_size"], "activation_function": "gelu", **drops, **ends}
 
 
 def _unnamed(num_labels: int) -> dict[int, str]:

@@ -9,12 +9,12 @@ from ..assets import PACKAGED_MODELS, packaged
 from ..atomic import settle
 from ..errors import GPT2Error
 from .formats import SUFFIXES
+from .keras_h5 import KERAS_FILE
 from .tf1_bundle import INDEX_SUFFIX
 
 SAFETENSORS_FILE = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
 TF_H5_FILE = "tf_model.h5"
-KERAS_FILE = "model.weights.h5"
 INDEX = ".index.json"  # of shards
 # What a folder is searched for, in this order
 KNOWN_FILES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import GPT2Error
 from .contents import Contents
 from .hdf5 import SIGNATURE as HDF5
-from .keras_h5 import WEIGHTS_FILE, read_keras_archive
+from .keras_h5 import KERAS_FILE, read_keras_archive
 from .llm_c import MAGIC as LLM_C
 from .llm_c import read_llm_c
 from .openai_tf1 import read_openai
@@ -19,7 +19,7 @@ from .zip_members import zip_members
 
 def _read_zip(file: TensorFile) -> Contents:
     """Returns what an archive of Keras' or of torch.save's holds."""
-    return read_keras_archive(file) if WEIGHTS_FILE in zip_members(file) else read_torch(file)
+    return read_keras_archive(file) if KERAS_FILE in zip_members(file) else read_torch(file)
 
 
 _STARTS = {LLM_C: read_llm_c, HDF5: read_hdf5, b"PK\x03\x04": _read_zip, b"\x80\x02\x8a\x0a": read_torch}

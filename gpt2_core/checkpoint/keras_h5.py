@@ -20,7 +20,7 @@ from .keras_hub import from_keras_hub
 from .tensor import FLOATS, STORAGE, Tensor, TensorFile
 from .zip_members import Member, check_member, member_bytes, zip_members
 
-WEIGHTS_FILE = "model.weights.h5"
+KERAS_FILE = "model.weights.h5"
 _VARIABLE = re.compile(r"(?:(.*)/)?vars/(\d+)")
 _LEAVES = ("weight", "bias")  # in the order in which the layers of gpt2_tf make them
 _TOPS = re.compile(r"transformer|wte|wpe|ln_f|h\.\d+|lm_head|multiple_choice_head|score|classifier|qa_outputs")
@@ -65,12 +65,12 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
 def read_keras_archive(file: TensorFile) -> Contents:
     """Returns the weights, and the config, of an open `.keras` file."""
     members = zip_members(file)
-    weights = members.get(WEIGHTS_FILE)
+    weights = members.get(KERAS_FILE)
     if weights is None or "config.json" not in members:
-        raise GPT2Error(f"{file.path} is a zip archive, but none of Keras: it holds no {WEIGHTS_FILE} and config.json")
+        raise GPT2Error(f"{file.path} is a zip archive, but none of Keras: it holds no {KERAS_FILE} and config.json")
     config = member_bytes(file, members["config.json"], _MAX_CONFIG)
     check = functools.cache(functools.partial(check_member, file, weights))
-    opened = Hdf5File(_Part(file, weights), f"{file.path} ({WEIGHTS_FILE})")
+    opened = Hdf5File(_Part(file, weights), f"{file.path} ({KERAS_FILE})")
     contents = read_keras_h5(file, opened, weights.offset, check)
     return dataclasses.replace(contents, fields=_fields(config))
 

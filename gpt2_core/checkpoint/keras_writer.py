@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import GPT2Error
 from ..weights import TRUNK
-from .find import KERAS_FILE
 from .hdf5 import write_hdf5
+from .keras_h5 import KERAS_FILE
 from .tensor import STORAGE, Tensor
 from .tf_h5 import MODEL_NAMES
 

@@ -22,14 +22,14 @@ _MOST = 2**31  # of any size; more cannot be a file
 def read_llm_c(file: TensorFile) -> Contents:
     """Returns the weights of an open file; the rows that pad its vocabulary are left out."""
     if file.size < _HEADER:
-        raise _damaged(file, f"it has {file.size} bytes, its header has {_HEADER}")
+        raise file.damaged(f"it has {file.size} bytes, its header has {_HEADER}")
     header = np.frombuffer(file.bytes_at(0, _HEADER), "<i4")
     version, n_positions, vocab_size, n_layer, n_head, C, padded = map(int, header[1:8])
     if version not in _DTYPES:
         raise GPT2Error(f"{file.path} is of llm.c's version {version}; this reads {' and '.join(map(str, _DTYPES))}")
     sizes = (n_positions, vocab_size, n_layer, n_head, C, padded)
     if not all(0 < n < _MOST for n in sizes) or padded < vocab_size:
-        raise _damaged(file, f"its header holds the sizes {', '.join(map(str, sizes))}")
+        raise file.damaged(f"its header holds the sizes {', '.join(map(str, sizes))}")
     dtype = _DTYPES[version]
     tensors: dict[str, Tensor] = {}
     position = _HEADER
@@ -40,9 +40,9 @@ def read_llm_c(file: TensorFile) -> Contents:
             tensors[name if i is None else name.replace("h.", f"h.{i}.", 1)] = file.tensor(dtype, kept, position)
             position += math.prod(shape) * STORAGE[dtype].itemsize
             if position > file.size:
-                raise _damaged(file, f"{name} ends at byte {position} of {file.size}")
+                raise file.damaged(f"{name} ends at byte {position} of {file.size}")
     if position != file.size:
-        raise _damaged(file, f"{file.size - position} bytes follow the last tensor")
+        raise file.damaged(f"{file.size - position} bytes follow the last tensor")
     fields = {"vocab_size": vocab_size, "n_positions": n_positions, "n_layer": n_layer, "n_head": n_head, "n_embd": C}
     return Contents("llm.c", tensors, fields)
 
@@ -67,7 +67,3 @@ def _kinds(padded: int, n_positions: int, C: int) -> list[tuple[str, tuple[int, 
         ("ln_f.weight", (C,)),
         ("ln_f.bias", (C,)),
     ]
-
-
-def _damaged(file: TensorFile, problem: str) -> GPT2Error:
-    return GPT2Error(f"{file.path} is truncated or damaged: {problem}. Copy it again from where it came from")

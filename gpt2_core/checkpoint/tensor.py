@@ -81,11 +81,12 @@ class TensorFile:
             self.file.seek(offset)
             data = self.file.read(size) if offset + size <= self.size else b""
         if len(data) != size:
-            raise GPT2Error(
-                f"{self.path} is truncated: bytes {offset} to {offset + size} are asked for, it has {self.size}. "
-                "Copy it again from where it came from"
-            )
+            raise self.damaged(f"bytes {offset} to {offset + size} are asked for, it has {self.size}")
         return data
+
+    def damaged(self, problem: str) -> GPT2Error:
+        """Returns the error for a file that breaks its format."""
+        return GPT2Error(f"{self.path} is truncated or damaged: {problem}. Copy it again from where it came from")
 
     def _read(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
         values = np.empty(shape, stored)

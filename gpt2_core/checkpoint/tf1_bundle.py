@@ -46,13 +46,13 @@ def read_index(file: TensorFile) -> tuple[int, dict[str, Entry]]:
         raise GPT2Error(f"{file.path} has {file.size} bytes; {_MAX_INDEX} are read of an index at most")
     data = file.bytes_at(0, file.size)
     if len(data) < _FOOTER or data[-len(MAGIC) :] != MAGIC:
-        raise _damaged(file.path, "it does not end as an index does")
+        raise file.damaged("it does not end as an index does")
     try:
         return _entries(file.path, list(_table(data)))
     except GPT2Error:
         raise
     except (ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
-        raise _damaged(file.path, f"its table cannot be read ({error})") from None
+        raise file.damaged(f"its table cannot be read ({error})") from None
 
 
 def data_files(index: Path, count: int) -> list[Path]:
@@ -70,15 +70,13 @@ def bundle_tensor(file: TensorFile, name: str, entry: Entry) -> Tensor | None:
     for length in entry.shape:
         count *= length
     if count * STORAGE[dtype].itemsize != entry.size or entry.offset + entry.size > file.size:
-        raise _damaged(
-            file.path, f"{name!r} of shape {entry.shape} takes bytes {entry.offset} to {entry.offset + entry.size}"
-        )
+        raise file.damaged(f"{name!r} of shape {entry.shape} takes bytes {entry.offset} to {entry.offset + entry.size}")
     stored = file.tensor(dtype, entry.shape, entry.offset)
 
     def read() -> np.ndarray:
         values = stored.read()
         if _masked(crc32c(values)) != entry.checksum:
-            raise _damaged(file.path, f"{name!r} does not match its checksum")
+            raise file.damaged(f"{name!r} does not match its checksum")
         return values
 
     return Tensor(dtype, entry.shape, read)
@@ -160,7 +158,3 @@ def _as_bytes(value: object) -> bytes:
 def _masked(checksum: int) -> int:
     """Returns a checksum as it is stored, so that a checksum of what holds checksums is no trivial one."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _damaged(path: Path, problem: str) -> GPT2Error:
-    return GPT2Error(f"{path} is truncated or damaged: {problem}. Copy it again from where it came from")

@@ -60,7 +60,7 @@ class TorchFile:
         except GPT2Error:
             raise
         except (TypeError, ValueError, KeyError, OverflowError):
-            raise _damaged(self._file, f"{name!r} is made in a way that torch does not know") from None
+            raise self._file.damaged(f"{name!r} is made in a way that torch does not know") from None
 
     def _rebuilt(
         self, name, reference, start, shape, stride, requires_grad=False, hooks=None, dtype=None, *_
@@ -84,7 +84,7 @@ class TorchFile:
         size = math.prod(shape)
         # no more numbers than the storage has: a tensor that repeats some is no weight, but may ask for any memory
         if size > held or (size and start + _span(shape, stride) > held):
-            raise _damaged(self._file, f"{name!r} of shape {tuple(shape)} lies outside of its {storage.nbytes} bytes")
+            raise self._file.damaged(f"{name!r} of shape {tuple(shape)} lies outside of its {storage.nbytes} bytes")
         return self._later(storage, stored, start, tuple(shape), tuple(stride))
 
     def _later(self, storage: _Storage, dtype: str, start: int, shape, stride) -> Tensor:
@@ -127,7 +127,7 @@ def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
     def storage(key: str) -> _Storage:
         member = members.get(f"{root}data/{key}")
         if member is None:
-            raise _damaged(file, f"it lacks {root}data/{key}, the numbers of a tensor")
+            raise file.damaged(f"it lacks {root}data/{key}, the numbers of a tensor")
         check = functools.cache(functools.partial(check_member, file, member))
         return _Storage(member.offset, member.size, order == b"big", check)
 
@@ -148,12 +148,12 @@ def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
             )
     _, version, machine, value, keys = pickles
     if version != _STREAM_VERSION or not isinstance(machine, dict) or not isinstance(keys, list):
-        raise _damaged(file, "its first pickles are not those of torch.save")
+        raise file.damaged("its first pickles are not those of torch.save")
     storages = _stream_storages(file, seen, keys, machine.get("little_endian") is False)
 
     def storage(key: str) -> _Storage:
         if key not in storages:
-            raise _damaged(file, f"it lacks the numbers of storage {key}")
+            raise file.damaged(f"it lacks the numbers of storage {key}")
         return storages[key]
 
     return value, storage
@@ -170,11 +170,11 @@ def _stream_storages(file: TensorFile, seen: list[Persistent], keys: list, big_e
     for key in keys:
         dtype = types.get(key) if isinstance(key, str) else None
         if dtype is None or key in found:
-            raise _damaged(file, "its list of storages does not fit its tensors")
+            raise file.damaged("its list of storages does not fit its tensors")
         nbytes = int.from_bytes(file.bytes_at(position, 8), "little") * STORAGE[dtype].itemsize
         position += 8
         if position + nbytes > file.size:
-            raise _damaged(file, f"storage {key} ends at byte {position + nbytes} of {file.size}")
+            raise file.damaged(f"storage {key} ends at byte {position + nbytes} of {file.size}")
         found[key] = _Storage(position, nbytes, big_endian, lambda: None)
         position += nbytes
     return found
@@ -195,7 +195,3 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
-
-
-def _damaged(file: TensorFile, problem: str) -> GPT2Error:
-    return GPT2Error(f"{file.path} is truncated or damaged: {problem}. Copy it again from where it came from")

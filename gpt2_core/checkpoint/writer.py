@@ -11,7 +11,8 @@ from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
 from ..weights import ARCHITECTURES
-from .find import INDEX, KERAS_FILE, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
+from .find import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
+from .keras_h5 import KERAS_FILE
 from .keras_writer import write_keras_h5
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split

@@ -28,7 +28,7 @@ def zip_members(file: TensorFile) -> dict[str, Member]:
         with zipfile.ZipFile(file.file) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OverflowError, OSError) as error:
-        raise _damaged(file, f"it is no whole zip archive ({error})") from None
+        raise file.damaged(f"it is no whole zip archive ({error})") from None
     without_checksums = not any(info.CRC for info in infos)  # torch can leave them out, and writes 0
     members: dict[str, Member] = {}
     end = 0
@@ -40,13 +40,13 @@ def zip_members(file: TensorFile) -> dict[str, Member]:
                 "Unpack the archive, or save the model again"
             )
         if name in members:
-            raise _damaged(file, f"it holds {name!r} twice")
+            raise file.damaged(f"it holds {name!r} twice")
         if info.header_offset < end:
-            raise _damaged(file, f"{name!r} begins before the member in front of it ends")
+            raise file.damaged(f"{name!r} begins before the member in front of it ends")
         start = _data_start(file, name, info.header_offset)
         end = start + info.file_size
         if end > file.size:
-            raise _damaged(file, f"{name!r} ends at byte {end} of {file.size}")
+            raise file.damaged(f"{name!r} ends at byte {end} of {file.size}")
         members[name] = Member(name, start, info.file_size, None if without_checksums else info.CRC)
     return members
 
@@ -54,7 +54,7 @@ def zip_members(file: TensorFile) -> dict[str, Member]:
 def _data_start(file: TensorFile, name: str, header_offset: int) -> int:
     header = file.bytes_at(header_offset, _LOCAL_HEADER)
     if header[:4] != b"PK\x03\x04":
-        raise _damaged(file, f"{name!r} has no header at byte {header_offset}")
+        raise file.damaged(f"{name!r} has no header at byte {header_offset}")
     names, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
     return header_offset + _LOCAL_HEADER + names + extra
 
@@ -79,8 +79,4 @@ def check_member(file: TensorFile, member: Member) -> None:
 
 def _compare(file: TensorFile, member: Member, crc: int) -> None:
     if member.crc is not None and crc != member.crc:
-        raise _damaged(file, f"{member.name!r} does not match its checksum")
-
-
-def _damaged(file: TensorFile, problem: str) -> GPT2Error:
-    return GPT2Error(f"{file.path} is truncated or damaged: {problem}. Copy it again from where it came from")
+        raise file.damaged(f"{member.name!r} does not match its checksum")
