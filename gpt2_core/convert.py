@@ -1,4 +1,4 @@
-"""From any checkpoint that opens to any format that is written, one tensor in memory at a time."""
+"""From any checkpoint that opens to any format that is written, some megabytes in memory at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from . import checkpoint
 from .checkpoint import Tensor
@@ -55,7 +53,10 @@ def convert(
         present = [name for name in checkpoint.KNOWN_FILES if (target / name).exists()]
         if present and not force:
             raise GPT2Error(f"{target} holds {', '.join(present)} already: use --force (force=True) to replace it")
-        tensors = found.tensors if dtype is None else _converted(found.tensors, checkpoint.float_name(dtype))
+        tensors = found.tensors
+        if dtype is not None:
+            wanted = checkpoint.float_name(dtype)
+            tensors = {name: tensor.converted(wanted) for name, tensor in tensors.items()}
         checkpoint.save(
             target,
             source.require_config(),
@@ -84,7 +85,7 @@ def _check(tensors: Mapping[str, Tensor], target: Path, progress: Progress | Non
     with checkpoint.open(target) as written:
         for number, (name, tensor) in enumerate(tensors.items(), 1):
             other = written.tensors.get(published_name(name))
-            if other is None or other.dtype != tensor.dtype or not np.array_equal(other.bits(), tensor.bits()):
+            if other is None or not other.same_bits(tensor):
                 raise GPT2Error(f"{written.path} does not hold the {name} that was written: write it to another disk")
             if progress is not None:
                 progress("check", number, len(tensors), name)
@@ -96,19 +97,11 @@ def _announced(tensors: Mapping[str, Tensor], progress: Progress | None) -> Mapp
     if progress is None:
         return tensors
 
-    def read(number: int, name: str) -> np.ndarray:
-        progress("write", number, len(tensors), name)
-        return tensors[name].read()
-
     return {
-        name: Tensor(tensor.dtype, tensor.shape, functools.partial(read, number, name))
+        name: tensor.after(functools.cache(functools.partial(progress, "write", number, len(tensors), name)))
         for number, (name, tensor) in enumerate(tensors.items(), 1)
     }
 
 
 def _same(a: Path, b: Path) -> bool:
     return b.exists() and a.samefile(b)
-
-
-def _converted(tensors, dtype):
-    return {name: Tensor(dtype, t.shape, lambda t=t: t.bits(dtype)) for name, t in tensors.items()}

@@ -25,7 +25,7 @@ def made_by_h5py(build, **options):
 def made_by_us(groups, arrays):
     """Returns the bytes of a file that holds the groups and arrays."""
     buffer = io.BytesIO()
-    write_hdf5(buffer, groups, {path: (a.shape, a.dtype, lambda a=a: a) for path, a in arrays.items()})
+    write_hdf5(buffer, groups, {path: (a.shape, a.dtype, lambda a=a: [a]) for path, a in arrays.items()})
     return buffer.getvalue()
 
 

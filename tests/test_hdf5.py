@@ -143,7 +143,7 @@ def test_one_array_is_alive_at_a_time():
         assert all(array() is None for array in alive)
         array = np.full((100, 3), i, "f4").T  # and one that is not contiguous
         alive.append(weakref.ref(array))
-        return array
+        yield array
 
     buffer = io.BytesIO()
     declared = {f"w{i}": ((3, 100), np.dtype("f4"), lambda i=i: make(i)) for i in (2, 0, 1)}
@@ -152,10 +152,11 @@ def test_one_array_is_alive_at_a_time():
         assert np.all(values(buffer.getvalue(), dataset) == int(name[1]))
 
 
-@pytest.mark.parametrize("shape, dtype", [((3, 2), "f4"), ((2, 3), "f8"), ((2, 3), ">f4")])
-def test_writer_refuses_values_that_are_not_as_declared(shape, dtype):
+@pytest.mark.parametrize("sizes, dtype", [([6, 1], "f4"), ([2, 3], "f4"), ([], "f4"), ([6], "f8"), ([6], ">f4")])
+def test_writer_refuses_values_that_are_not_as_declared(sizes, dtype):
     with pytest.raises(GPT2Error, match="'a/w' was declared as"):
-        write_hdf5(io.BytesIO(), {}, {"a/w": ((2, 3), np.dtype("<f4"), lambda: np.zeros(shape, dtype))})
+        pieces = [np.zeros(size, dtype) for size in sizes]
+        write_hdf5(io.BytesIO(), {}, {"a/w": ((2, 3), np.dtype("<f4"), lambda: pieces)})
 
 
 @pytest.mark.parametrize(

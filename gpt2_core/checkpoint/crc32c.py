@@ -7,6 +7,7 @@ checksum becomes as n more bytes follow is a linear map of its 32 bits. Source: 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,9 +17,16 @@ _MAX_LANES = 16384  # of which a piece has a power of two; more only leave the c
 _ALL = 0xFFFFFFFF
 
 
-def crc32c(data: np.ndarray) -> int:
-    """Returns the checksum of the bytes of a contiguous array."""
-    given = data.reshape(-1).view(np.uint8)
+def crc32c(arrays: Iterable[np.ndarray]) -> int:
+    """Returns the checksum of the bytes of contiguous arrays, one after the other."""
+    crc = 0
+    for array in arrays:
+        crc = _apply(_zeros(array.nbytes), crc) ^ _of_one(array)
+    return crc
+
+
+def _of_one(array: np.ndarray) -> int:
+    given = array.reshape(-1).view(np.uint8)
     lanes = 1
     while lanes < _MAX_LANES and lanes * _LANE < given.size:
         lanes *= 2
@@ -35,10 +43,15 @@ def _piece(data: np.ndarray) -> int:
     """Returns the register, which starts as 0, after a power of two of lanes."""
     words = data.view("<u4").reshape(-1, _LANE // 4)
     low, high = _steps()
-    crc = np.zeros(len(words), np.uint32)
-    for column in words.T:
-        crc = crc ^ column
-        crc = low[crc & 0xFFFF] ^ high[crc >> 16]
+    crc, found = np.zeros((2, len(words)), np.uint32)
+    half = np.empty(len(words), np.intp)
+    for column in words.T.copy():
+        crc ^= column
+        np.bitwise_and(crc, 0xFFFF, out=half, casting="unsafe")
+        np.take(low, half, out=found, mode="clip")  # without "clip" numpy would not write to `out` directly
+        np.right_shift(crc, 16, out=half, casting="unsafe")
+        np.take(high, half, out=crc, mode="clip")
+        crc ^= found
     length = _LANE
     while len(crc) > 1:
         crc = _apply_each(_zeros(length), crc[::2]) ^ crc[1::2]

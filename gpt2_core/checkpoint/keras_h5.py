@@ -51,7 +51,7 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
         if (*names, found[2]) in tensors:
             raise GPT2Error(f"{file.path} holds {path!r} under another path too: it is damaged")
         paths[(*names, found[2])] = path
-        tensors[(*names, found[2])] = tensor if check is None else _checked(tensor, check)
+        tensors[(*names, found[2])] = tensor if check is None else tensor.after(check)
     if any("token_embedding" in names for names in tensors):
         published, own = from_keras_hub(file, tensors)
         return Contents("keras-hub", published, skipped=tuple(skipped), names=own)
@@ -90,14 +90,6 @@ def _type(dataset: Dataset) -> tuple[str, np.dtype]:
     if dataset.dtype.itemsize == 2 and dataset.attributes.get("dtype") == "bfloat16":
         return "bfloat16", STORAGE["bfloat16"]
     return dataset.dtype.newbyteorder("=").name, dataset.dtype
-
-
-def _checked(tensor: Tensor, check) -> Tensor:
-    def read():
-        check()
-        return tensor.read()
-
-    return Tensor(tensor.dtype, tensor.shape, read)
 
 
 def _names_of_layers(opened: Hdf5File, path: str) -> list[str]:

@@ -28,7 +28,7 @@ _NUMBERS = {"weight": 0, "bias": 1}
 
 
 def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
-    """Writes the weights of a whole model, names as in its weight table, one tensor in memory at a time."""
+    """Writes the weights of a whole model, names as in its weight table, a piece in memory at a time."""
     groups: dict[str, dict] = {"vars": {"name": MODEL_NAMES[head]}}
     datasets = {}
     for name, tensor in tensors.items():
@@ -41,7 +41,7 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None
         place, called = _places(layers, inside=head != "model" and name.startswith(TRUNK))
         for group, layer in zip(place, called, strict=True):
             groups[f"{group}/vars"] = {"name": layer}
-        datasets[f"{place[-1]}/vars/{_NUMBERS[leaf]}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.bits)
+        datasets[f"{place[-1]}/vars/{_NUMBERS[leaf]}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
     with open(path, "wb") as file:
         write_hdf5(file, groups, datasets)
 

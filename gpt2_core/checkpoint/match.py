@@ -143,7 +143,7 @@ def _check_tied(source: Checkpoint) -> None:
     """A file may repeat a tied lm_head; one that differs from wte was not tied, and dropping it would lose it."""
     if source.require_config().tie_word_embeddings and TIED in source.tensors:
         head, wte = source.tensors[TIED], source.tensors["wte.weight"]
-        if head.shape != wte.shape or not np.array_equal(head.bits(), wte.bits()):
+        if not head.same_bits(wte):
             raise GPT2Error(
                 f"{source.path}: lm_head.weight differs from wte.weight, yet tie_word_embeddings is true. "
                 "Load it with tie_word_embeddings=False"

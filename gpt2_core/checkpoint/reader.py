@@ -66,6 +66,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
             raise KeyError(f"{self.path} holds no tensor {name!r}")
         return self.tensors[name].array()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors  # a Mapping's own would read the values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import GPT2Error
 from .contents import Contents
 from .tensor import STORAGE, Tensor, TensorFile
@@ -33,7 +35,7 @@ def read_safetensors(file: TensorFile) -> Contents:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors in their order, one in memory at a time."""
+    """Writes tensors in their order, a piece in memory at a time."""
     header: dict = {_METADATA: dict(metadata)}
     position = 0
     for name, tensor in tensors.items():
@@ -45,11 +47,9 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for name, tensor in tensors.items():
-            bits = tensor.bits().astype(STORAGE[tensor.dtype], order="C", copy=False)
-            if bits.shape != tensor.shape:
-                raise GPT2Error(f"{name} was announced with shape {tensor.shape} and has {bits.shape}")
-            file.write(bits.reshape(-1).view("u1").data if bits.size else b"")
+        for tensor in tensors.values():
+            for piece in tensor.pieces():
+                file.write(piece.view(np.uint8).data)
 
 
 def _read_header(file: TensorFile) -> tuple[dict, int]:

@@ -6,7 +6,8 @@ import dataclasses
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
 
@@ -22,26 +23,85 @@ STORAGE: dict[str, np.dtype] = {
     "bool": np.dtype("?"),
 }  # fmt: skip
 FLOATS = ("float64", "float32", "bfloat16", "float16")
+PIECE = 1 << 19  # numbers; enough for the disk's full speed, little beside the imports
 _SHORT = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor whose values are read only by `bits` and `array`."""
+    """A tensor whose values are read only by `bits`, `array` and `pieces`."""
 
     dtype: str  # a key of STORAGE
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]  # the stored bits, a new array at each call
+    stretch: Callable[[int, int], np.ndarray] | None = None  # those from one place to another, flat and in C order
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the values take."""
-        return math.prod(self.shape) * STORAGE[self.dtype].itemsize
+        return self.size * STORAGE[self.dtype].itemsize
 
     def bits(self, dtype: str | None = None) -> np.ndarray:
         """Returns the values in `dtype` (the stored one by default); bfloat16 as the uint16 of its bits."""
-        values = self.read()
-        return values if dtype in (None, self.dtype) else convert(values, self.dtype, dtype)
+        if dtype is None or dtype == self.dtype:
+            return self.read()
+        if self.stretch is None:
+            return convert(self.read(), self.dtype, dtype)
+        values, start = np.empty(self.size, STORAGE[dtype]), 0
+        for piece in self.converted(dtype).pieces():
+            values[start : start + piece.size] = piece
+            start += piece.size
+        return values.reshape(self.shape)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Yields the stored bits in C order, flat, some megabytes at a time: those of every tensor are cut alike."""
+        places = [(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
+        if self.stretch is None:
+            whole = np.ascontiguousarray(self.read()).reshape(-1)
+            if whole.size != self.size:
+                raise ValueError(f"a tensor was announced with shape {self.shape} and has {whole.size} numbers")
+            pieces = iter([whole[start:stop] for start, stop in places])
+        else:
+            pieces = _ahead(self.stretch, places)
+        for piece in pieces:
+            yield piece.astype(STORAGE[self.dtype], copy=False)
+
+    def same_bits(self, other: Tensor) -> bool:
+        """Returns whether both have the same type, shape and bits, a piece of each in memory at a time."""
+        if (self.dtype, self.shape) != (other.dtype, other.shape):
+            return False
+        pairs = zip(self.pieces(), other.pieces(), strict=True)
+        return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
+
+    def converted(self, dtype: str) -> Tensor:
+        """Returns the values in another type, rounded to nearest even; widening is exact."""
+        if dtype == self.dtype:
+            return self
+        stretch = None
+        if self.stretch is not None:
+            own = self.stretch
+
+            def stretch(start: int, stop: int) -> np.ndarray:
+                return convert(own(start, stop), self.dtype, dtype)
+
+        return Tensor(dtype, self.shape, lambda: convert(self.read(), self.dtype, dtype), stretch)
+
+    def after(self, action: Callable[[], object]) -> Tensor:
+        """Returns the same tensor, `action` being called before values are read."""
+
+        def doing(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+            def do(*place: int) -> np.ndarray:
+                action()
+                return read(*place)
+
+            return do
+
+        return dataclasses.replace(self, read=doing(self.read), stretch=self.stretch and doing(self.stretch))
 
     def array(self) -> np.ndarray:
         """Returns the values in a type numpy has: bfloat16 is widened to float32, which is exact."""
@@ -49,7 +109,7 @@ class Tensor:
 
     def reshaped(self, shape: tuple[int, ...]) -> Tensor:
         """Returns the same values under another shape."""
-        return Tensor(self.dtype, shape, lambda: self.read().reshape(shape))
+        return Tensor(self.dtype, shape, lambda: self.read().reshape(shape), self.stretch)
 
     def transposed(self) -> Tensor:
         """Returns the transposed matrix, contiguous."""
@@ -59,6 +119,20 @@ class Tensor:
     def of(cls, array: np.ndarray) -> Tensor:
         """Returns a tensor around an array of one of numpy's own types."""
         return cls(dtype_name(array.dtype), array.shape, lambda: array)
+
+
+def _ahead(stretch: Callable[[int, int], np.ndarray], places: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """Yields each stretch, the next one being read while it is used."""
+    if len(places) < 2:
+        yield from (stretch(*place) for place in places)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(stretch, *places[0])
+        for place in places[1:]:
+            piece = coming.result()
+            coming = reader.submit(stretch, *place)
+            yield piece
+        yield coming.result()
 
 
 class TensorFile:
@@ -73,7 +147,12 @@ class TensorFile:
 
     def tensor(self, dtype: str, shape: tuple[int, ...], offset: int, stored: np.dtype | None = None) -> Tensor:
         """Returns the tensor at `offset`, whose values are stored as `stored` (by default as STORAGE says)."""
-        return Tensor(dtype, shape, lambda: self._read(stored or STORAGE[dtype], shape, offset))
+        kind = stored or STORAGE[dtype]
+
+        def stretch(start: int, stop: int) -> np.ndarray:
+            return self._read(kind, (stop - start,), offset + start * kind.itemsize)
+
+        return Tensor(dtype, shape, lambda: self._read(kind, shape, offset), stretch)
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Returns `size` bytes of the file; GPT2Error where it ends before them."""
@@ -138,6 +217,11 @@ def _widen_bfloat16(bits: np.ndarray) -> np.ndarray:
 
 def _round_to_bfloat16(values: np.ndarray) -> np.ndarray:
     words = np.ascontiguousarray(values).view(np.uint32)
-    rounded = ((words + (0x7FFF + ((words >> 16) & 1))) >> 16).astype(np.uint16)
-    # rounding could carry a NaN's payload over into infinity: keep it a quiet NaN
-    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+    rounded = words >> 16  # in place from here on, which is twice as fast
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += words
+    rounded >>= 16
+    narrow = rounded.astype(np.uint16)
+    narrow[np.isnan(values)] = 0x7FC0  # rounding could carry a NaN's payload over into infinity: keep it a quiet NaN
+    return narrow

@@ -6,6 +6,7 @@ and a checksum. Source: tensorflow/core/protobuf/tensor_bundle.proto; the table 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -73,13 +74,12 @@ def bundle_tensor(file: TensorFile, name: str, entry: Entry) -> Tensor | None:
         raise file.damaged(f"{name!r} of shape {entry.shape} takes bytes {entry.offset} to {entry.offset + entry.size}")
     stored = file.tensor(dtype, entry.shape, entry.offset)
 
-    def read() -> np.ndarray:
-        values = stored.read()
-        if _masked(crc32c(values)) != entry.checksum:
+    @functools.cache
+    def check() -> None:
+        if _masked(crc32c(stored.pieces())) != entry.checksum:
             raise file.damaged(f"{name!r} does not match its checksum")
-        return values
 
-    return Tensor(dtype, entry.shape, read)
+    return stored.after(check)
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -100,7 +100,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     block, trailer = data[offset : offset + size], data[offset + size : offset + size + _TRAILER]
     if len(block) < size or len(trailer) < _TRAILER:
         raise ValueError(f"a block at byte {offset} does not end")
-    if _masked(crc32c(np.frombuffer(block + trailer[:1], np.uint8))) != int.from_bytes(trailer[1:], "little"):
+    if _masked(crc32c([np.frombuffer(block + trailer[:1], np.uint8)])) != int.from_bytes(trailer[1:], "little"):
         raise ValueError(f"a block at byte {offset} does not match its checksum")
     if trailer[0] != 0:
         raise ValueError(f"a block at byte {offset} is compressed, which TensorFlow's are not")

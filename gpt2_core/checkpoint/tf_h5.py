@@ -45,7 +45,7 @@ def read_hdf5(file: TensorFile) -> Contents:
 
 
 def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
-    """Writes the weights of a whole model, names as in its weight table, one tensor in memory at a time."""
+    """Writes the weights of a whole model, names as in its weight table, a piece in memory at a time."""
     model = MODEL_NAMES[head]
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -62,7 +62,7 @@ def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
     for layer, weights in layers.items():
         groups[layer] = {"weight_names": list(weights)}
         for name, tensor in weights.items():
-            datasets[f"{layer}/{name}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.bits)
+            datasets[f"{layer}/{name}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
     with open(path, "wb") as file:
         write_hdf5(file, groups, datasets)
 

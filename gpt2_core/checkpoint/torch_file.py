@@ -96,12 +96,7 @@ class TorchFile:
             flat = self._file.tensor(dtype, (_span(shape, stride),), offset, stored)
             steps = tuple(step * stored.itemsize for step in stride)
             whole = Tensor(dtype, shape, lambda: np.lib.stride_tricks.as_strided(flat.read(), shape, steps).copy())
-
-        def read():
-            storage.check()
-            return whole.read()
-
-        return Tensor(dtype, shape, read)
+        return whole.after(storage.check)
 
 
 def _unwrapped(value: object) -> object:

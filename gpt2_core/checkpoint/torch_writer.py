@@ -10,9 +10,11 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
-from ..errors import GPT2Error
-from .tensor import STORAGE, Tensor
+import numpy as np
+
+from .tensor import Tensor
 
 _ROOT = "pytorch_model"
 _TYPES = {
@@ -26,26 +28,30 @@ _LARGE = 2**31  # bytes, from which on a member is announced with 64 bits
 
 
 def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a state_dict in its order, one tensor in memory at a time."""
+    """Writes a state_dict in its order, a piece of a tensor in memory at a time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _write(archive, "data.pkl", _pickle(tensors))
         _write(archive, "byteorder", b"little")
-        for number, (name, tensor) in enumerate(tensors.items()):
-            bits = tensor.bits().astype(STORAGE[tensor.dtype], order="C", copy=False)
-            if bits.shape != tensor.shape:
-                raise GPT2Error(f"{name} was announced with shape {tensor.shape} and has {bits.shape}")
-            _write(archive, f"data/{number}", bits.reshape(-1).view("u1").data if bits.size else b"")
+        for number, tensor in enumerate(tensors.values()):
+            with _member(archive, f"data/{number}", tensor.nbytes) as member:
+                for piece in tensor.pieces():
+                    member.write(piece.view(np.uint8).data)
         _write(archive, "version", b"3\n")
 
 
-def _write(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
+def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    with _member(archive, name, len(data)) as member:
+        member.write(data)
+
+
+def _member(archive: zipfile.ZipFile, name: str, size: int) -> IO[bytes]:
+    """Returns a new member to write `size` bytes to, aligned as torch has it."""
     info = zipfile.ZipInfo(f"{_ROOT}/{name}", _DATE)
-    info.file_size = len(data)
-    large = len(data) >= _LARGE
+    info.file_size = size
+    large = size >= _LARGE
     start = archive.fp.tell() + _LOCAL_HEADER + len(info.filename) + 4 + (20 if large else 0)  # type: ignore[union-attr]
     info.extra = _PADDING + struct.pack("<H", -start % _ALIGNMENT) + b"Z" * (-start % _ALIGNMENT)
-    with archive.open(info, "w", force_zip64=large) as member:
-        member.write(data)
+    return archive.open(info, "w", force_zip64=large)
 
 
 def _pickle(tensors: Mapping[str, Tensor]) -> bytes:

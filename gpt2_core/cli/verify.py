@@ -116,18 +116,13 @@ def unequal_weights(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> list[
     unequal = []
     for name in dict.fromkeys([*a, *b]):
         ours, theirs = (source.tensors.get(name) for source in (a, b))
-        if ours and theirs and _same_bits(ours, theirs):
+        if ours and theirs and ours.same_bits(theirs):
             continue
         (found,) = parity.compare(*({name: t.array()} if t else {} for t in (ours, theirs)))
         if ours and theirs and ours.dtype != theirs.dtype:
             found = found._replace(note=f"{ours.dtype} and {theirs.dtype} {found.note}".strip())
         unequal.append(found)
     return unequal
-
-
-def _same_bits(ours: checkpoint.Tensor, theirs: checkpoint.Tensor) -> bool:
-    alike = (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-    return alike and ours.bits().tobytes() == theirs.bits().tobytes()
 
 
 def _as_json(d: parity.Difference) -> dict:

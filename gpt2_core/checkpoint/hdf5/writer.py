@@ -6,7 +6,7 @@ names them, each part after those that it points to. Source: HDF5 File Format Sp
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ from .messages import ATTRIBUTE, DATASPACE, DATATYPE, FILL, IEEE, LAYOUT, SYMBOL
 from .reader import SIGNATURE
 from .source import UNDEFINED
 
-Declared = tuple[tuple[int, ...], np.dtype, Callable[[], np.ndarray]]  # shape, type, how to get the values
+# shape, type, how to get the values: arrays that follow each other in the file
+Declared = tuple[tuple[int, ...], np.dtype, Callable[[], Iterable[np.ndarray]]]
 
 _LEAF, _NODE = 8, 32  # HDF5's defaults: symbols in a symbol table node, children of a B-tree node
 _SUPERBLOCK = 96  # bytes
@@ -64,10 +65,10 @@ def write_hdf5(
 ) -> None:
     """Writes groups (path -> attributes; "" is the root) and datasets (path -> shape, type, values).
 
-    A dataset's values are asked for once, in order, and let go before the next ones: one tensor is in memory
-    at a time. Groups on the way to a path need not be listed. An attribute is a str, a list of str (of one
-    length in the file, as Keras' `weight_names`), a number or an array of numbers. GPT2Error when values are
-    not as declared, and when an attribute takes over 64 kB: split it, as Keras does (`weight_names0`, ...).
+    A dataset's values are asked for once, in order, and each array is let go before the next one. Groups on the way to
+    a path need not be listed. An attribute is a str, a list of str (of one length in the file, as Keras'
+    `weight_names`), a number or an array of numbers. GPT2Error when values are not as declared, and when an attribute
+    takes over 64 kB: split it, as Keras does (`weight_names0`, ...).
     """
     members = _members(groups, datasets)
     offsets, end = {}, _SUPERBLOCK
@@ -122,14 +123,18 @@ def _superblock(root: _Member, end: int) -> bytes:
 
 
 def _write_values(
-    file: BinaryIO, path: str, shape: tuple[int, ...], dtype: np.dtype, values: Callable[[], np.ndarray]
+    file: BinaryIO, path: str, shape: tuple[int, ...], dtype: np.dtype, values: Callable[[], Iterable[np.ndarray]]
 ) -> None:
-    array = values()
-    if (array.shape, array.dtype) != (tuple(shape), dtype):
-        raise GPT2Error(f"{path!r} was declared as {dtype} {tuple(shape)} and is {array.dtype} {array.shape}")
-    # as bytes, because a memoryview of big-endian numbers has no buffer that files take
-    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b"")
-    file.write(bytes(-array.nbytes % 8))
+    left = math.prod(shape)
+    for array in values():
+        left -= array.size
+        if array.dtype != dtype or left < 0:
+            raise GPT2Error(f"{path!r} was declared as {dtype} {tuple(shape)} and has other values: {array.dtype}")
+        # as bytes, because a memoryview of big-endian numbers has no buffer that files take
+        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b"")
+    if left:
+        raise GPT2Error(f"{path!r} was declared as {dtype} {tuple(shape)} and has {left} values too few")
+    file.write(bytes(-math.prod(shape) * dtype.itemsize % 8))
 
 
 def _add_group(
