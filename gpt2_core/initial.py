@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -13,15 +13,18 @@ from .weights import WeightSpec, published_name, weight_specs
 LATER = object()  # seed=LATER: the caller assigns every weight after construction, so none is drawn
 
 
-def initial_weights(config: GPT2Config, head: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (name, float32 array) of every weight of a fresh model, one tensor in memory at a time.
+def initial_weights(
+    config: GPT2Config, head: str, seed: int, names: Container[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (name, float32 array) of every weight of a fresh model, or of those named, one in memory at a time.
 
     Each tensor has its own stream, keyed by seed and published name, so a trunk starts the same under every head
     and one tensor can be drawn alone.
     """
     seed = check_seed(seed)
     for name, spec in weight_specs(config, head).items():
-        yield name, _draw(name, spec, seed)
+        if names is None or name in names:
+            yield name, _draw(name, spec, seed)
 
 
 def grown_rows(config: GPT2Config, rows: int, head: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:

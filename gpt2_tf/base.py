@@ -17,7 +17,7 @@ from gpt2_core.plain import check_seed
 
 from .checkpoint import CheckpointMixin, named_weights
 from .fit import FitMixin
-from .layers import parameter
+from .parameters import parameter
 
 
 def trunk_of(model):

@@ -1,5 +1,7 @@
 """Arrays to and from the tree: what every model can load and save."""
 
+import functools
+
 import keras
 import ml_dtypes
 import numpy as np
@@ -30,6 +32,21 @@ def from_bits(bits, dtype):
     return bits.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else bits
 
 
+def filled(make, given, dtype):
+    """Returns the model that `make` makes, with the weights given, name -> how to read their bits."""
+    if not make.func.__module__.startswith(f"{__package__}."):
+        model = make()  # a user's class, whose constructor may need values
+        weights = dict(named_weights(model))
+        for name, read in given.items():
+            weights[name].assign(from_bits(read(), dtype))
+        return model
+    with keras.StatelessScope():  # values are made on leaving it: those of the file, and none before
+        model = make()
+        for name, weight in named_weights(model):
+            weight.start.read = lambda name=name: from_bits(given[name](), dtype)
+    return model
+
+
 def to_tensor(weight):
     """Returns a weight as a core tensor, copied to numpy only when it is read."""
 
@@ -57,10 +74,8 @@ class CheckpointMixin:
             check_constructor(cls, "seed", "dtype")
             policy = dtype if str(dtype).startswith("mixed_") else None
             matched = checkpoint.match(source, cls.head, "float32" if policy else dtype)
-            model = cls(source.config, seed=LATER, dtype=policy or matched.dtype)
-            weights = dict(named_weights(model))
-            for name, bits in matched.weights(source.config, cls.head, seed):
-                weights[name].assign(from_bits(bits, matched.dtype))
+            make = functools.partial(cls, source.config, seed=LATER, dtype=policy or matched.dtype)
+            model = filled(make, matched.weights(source.config, cls.head, seed), matched.dtype)
         model.start_dropout(seed)
         return model
 

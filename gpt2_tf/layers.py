@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from .parameters import parameter
+
 
 def wide(dtype):
     """Returns the type for softmax and loss: float32 at least, because in 16 bits they lose most of their places."""
@@ -22,11 +24,6 @@ def as_int32(x):
     if keras.backend.standardize_dtype(x.dtype) in ("int64", "uint32", "uint64"):
         x = ops.clip(x, 0 if "uint" in str(x.dtype) else -(2**31), 2**31 - 1)
     return ops.cast(x, "int32")
-
-
-def parameter(layer, name, *shape, autocast=True):
-    """Returns a new weight of `layer`, zeros until values are assigned; autocast: mixed precision may narrow it."""
-    return layer.add_weight(shape=shape, name=name, initializer="zeros", autocast=autocast)
 
 
 class Conv1D(keras.layers.Layer):

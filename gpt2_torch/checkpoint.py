@@ -1,5 +1,7 @@
 """Arrays to and from the tree: what every model can load and save."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -17,6 +19,18 @@ def from_bits(bits, dtype):
     """Returns a tensor over the bits of a core tensor, without a copy."""
     tensor = torch.from_numpy(bits)
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+
+
+def filled(make, given, dtype):
+    """Returns the model that `make` makes, with the weights given, name -> how to read their bits."""
+    with torch.device("meta"):  # no values before those of the file
+        model = make()
+    if {*dict(model.named_parameters()), *dict(model.named_buffers())} - given.keys():
+        model = make()  # a user's class, which makes what is its own by itself
+    for name, read in given.items():
+        owner, leaf = name.rsplit(".", 1)
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(from_bits(read(), dtype)))
+    return model
 
 
 def to_tensor(weight):
@@ -44,14 +58,8 @@ class CheckpointMixin:
         with checkpoint.open(folder, **overrides) as source:
             matched = checkpoint.match(source, cls.head, dtype)
             check_constructor(cls, "seed")
-            with torch.device("meta"):
-                model = cls(source.config, seed=LATER)
-            made = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-            if made.keys() - set(matched.names):
-                model = cls(source.config, seed=LATER)  # a user's class, which makes what is its own by itself
-            for name, bits in matched.weights(source.config, cls.head, seed):
-                owner, leaf = name.rsplit(".", 1)
-                setattr(model.get_submodule(owner), leaf, nn.Parameter(from_bits(bits, matched.dtype)))
+            make = functools.partial(cls, source.config, seed=LATER)
+            model = filled(make, matched.weights(source.config, cls.head, seed), matched.dtype)
         return model.eval()
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):

@@ -17,6 +17,7 @@ TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
 FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
+    "parameters.py": "Keras makes a weight through its layer",
 }
 # Arguments that only one framework has
 ARGUMENTS = {
@@ -28,7 +29,6 @@ ARGUMENTS = {
 }
 # Functions that only one tree has
 FUNCTIONS = {
-    "layers.parameter": "Keras makes a weight through its layer",
     "layers.gelu": "PyTorch's own is exact in float64, TensorFlow's rounds its constants",
     "layers.mish": "keras.ops has none",
     "base.GPT2PreTrainedModel.dtype": "every Keras model has this property",
@@ -75,13 +75,8 @@ LOCAL_NAMES = {
     "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "base.GPT2PreTrainedModel.resize_token_embeddings": {"scopes", "scope"},  # Keras names its variables
     "checkpoint.CheckpointMixin.save_pretrained": {"weights", "known", "others"},  # PyTorch lists every parameter
-    "checkpoint.CheckpointMixin.from_pretrained": {
-        "owner",  # PyTorch replaces a weight, Keras assigns it
-        "leaf",
-        "weights",
-        "made",  # Keras makes no model without its weights
-        "policy",  # PyTorch has no mixed policies, but autocast
-    },
+    "checkpoint.CheckpointMixin.from_pretrained": {"policy"},  # PyTorch has no mixed policies, but autocast
+    "checkpoint.filled": {"weights", "weight", "owner", "leaf"},  # PyTorch replaces a weight, Keras makes its values
     "checkpoint.named_weights": {"found", "attribute", "value", "i", "block"},  # PyTorch has named_parameters
     "checkpoint.from_bits": {"tensor"},
     "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,19 +35,12 @@ class Matched(NamedTuple):
     new: list[str]
     dtype: str  # what the model computes in
 
-    @property
-    def names(self) -> list[str]:
-        """Every weight of the model."""
-        return [*self.tensors, *self.new]
-
-    def weights(self, config: GPT2Config, head: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (name, bits in `dtype`) of every weight, one in memory at a time; new ones from the seed."""
-        for name, tensor in self.tensors.items():
-            yield name, tensor.bits(self.dtype)
-        if self.new:
-            for name, values in initial_weights(config, head, seed):
-                if name in self.new:
-                    yield name, Tensor.of(values).bits(self.dtype)
+    def weights(self, config: GPT2Config, head: str, seed: int) -> dict[str, Callable[[], np.ndarray]]:
+        """Returns name -> how to read the bits, in `dtype`, of every weight; new ones are drawn from the seed."""
+        tensors = dict(self.tensors)
+        for name, values in initial_weights(config, head, seed, self.new):
+            tensors[name] = Tensor.of(values)
+        return {name: functools.partial(tensor.bits, self.dtype) for name, tensor in tensors.items()}
 
 
 def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
