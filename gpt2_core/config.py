@@ -17,6 +17,7 @@ from .assets import packaged
 from .atomic import Replacement, settle
 from .errors import GPT2Error, nearest
 from .foreign_config import published_fields
+from .hub import repository, split_options
 from .plain import FrozenDict, is_int, is_number, plain
 
 CONFIG_FILE = "config.json"
@@ -231,7 +232,17 @@ class GPT2Config:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **overrides) -> GPT2Config:
-        """Returns the config of a checkpoint folder: its config.json, or OpenAI's hparams.json."""
+        """Returns the config of a checkpoint folder or of a hub id: its config.json, or OpenAI's hparams.json.
+
+        overrides: fields, which win; for a hub id also `revision`, `token`, `cache_dir` and `local_files_only`.
+        """
+        options, overrides = split_options(overrides)
+        remote = repository(packaged(folder), options)
+        if remote is not None:
+            file = remote.first((CONFIG_FILE, HPARAMS_FILE))
+            if file is None:
+                raise remote.lacks(CONFIG_FILE)
+            folder = file.parent
         folder = packaged(folder)
         settle(folder)
         for file in (folder / CONFIG_FILE, folder / HPARAMS_FILE):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import checkpoint
+from .assets import packaged
 from .checkpoint import Tensor
 from .errors import GPT2Error
-from .tokenizer.vocabulary import tokenizer_files
+from .hub import repository, split_options
+from .tokenizer.vocabulary import TOKENIZER_FILES, tokenizer_files
 from .weights import published_name
 
 Progress = Callable[[str, int, int, str], None]  # what is done ("write", "check"), how many, of how many, which tensor
@@ -39,15 +41,17 @@ def convert(
     max_shard_size: int | str = "5GB",
     force: bool = False,
     progress: Progress | None = None,
+    **overrides,
 ) -> Report:
     """Writes `dst` from the checkpoint `src` and returns a Report; bit for bit where `dtype` is not given.
 
     A tokenizer that lies beside it is copied along. In the end every tensor is read back and compared with the source.
+    overrides: config fields and the hub's options, as checkpoint.open takes them.
 
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.
     """
     target = Path(dst).expanduser()
-    with checkpoint.open(src) as source:
+    with checkpoint.open(src, **overrides) as source:
         head = checkpoint.find_head(source)
         found = checkpoint.match(source, head, "auto")
         present = [name for name in checkpoint.KNOWN_FILES if (target / name).exists()]
@@ -65,7 +69,7 @@ def convert(
             format=to,
             max_shard_size=max_shard_size,
             replace=force,
-            beside=() if _same(source.path.parent, target) else tokenizer_files(source.path.parent),
+            beside=_tokenizer(source, src, target, overrides),
         )
         return Report(
             source.format,
@@ -101,6 +105,15 @@ def _announced(tensors: Mapping[str, Tensor], progress: Progress | None) -> Mapp
         name: tensor.after(functools.cache(functools.partial(progress, "write", number, len(tensors), name)))
         for number, (name, tensor) in enumerate(tensors.items(), 1)
     }
+
+
+def _tokenizer(source: checkpoint.Checkpoint, src: str | Path, target: Path, options: Mapping[str, Any]) -> list[Path]:
+    """Returns the files of a tokenizer that lies beside the source, fetched if the source came from the hub."""
+    remote = repository(packaged(src), split_options(options)[0])
+    if remote is not None:
+        for name in TOKENIZER_FILES:
+            remote.file(name)
+    return [] if _same(source.path.parent, target) else tokenizer_files(source.path.parent)
 
 
 def _same(a: Path, b: Path) -> bool:

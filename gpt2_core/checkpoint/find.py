@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..assets import PACKAGED_MODELS, packaged
 from ..atomic import settle
+from ..config import CONFIG_FILE, HPARAMS_FILE
 from ..errors import GPT2Error
+from ..hub import Repository, repository
 from .formats import SUFFIXES
 from .keras_h5 import KERAS_FILE
+from .shards import read_index
 from .tf1_bundle import INDEX_SUFFIX
 
 SAFETENSORS_FILE = "model.safetensors"
@@ -25,8 +30,11 @@ KNOWN_FILES = (
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?)\.(bin|pt|pth)")
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """Returns the checkpoint file, or the index of its files, of a folder, a file or the name of a packaged model."""
+def find_checkpoint(source: str | Path, hub: Mapping[str, Any]) -> Path:
+    """Returns the checkpoint file, or the index of its files, of a folder, a file, or the name of a model.
+
+    The name is that of a packaged model or of one on the hub, whose files are fetched; `hub`: its options.
+    """
     path = packaged(source)
     if path.is_dir():
         settle(path)
@@ -37,10 +45,25 @@ def find_checkpoint(source: str | Path) -> Path:
     bundle = path.with_name(path.name + INDEX_SUFFIX)  # TensorFlow names a checkpoint by what its files share
     if bundle.is_file():
         return bundle
+    remote = repository(source, hub)
+    if remote is not None:
+        return _from_hub(remote)
     raise GPT2Error(
-        f"no file or folder {str(source)!r}, and nothing is downloaded: give a folder that holds one of "
-        f"{', '.join(KNOWN_FILES)}, such a file, or the name of a packaged model ({', '.join(PACKAGED_MODELS)})"
+        f"no file or folder {str(source)!r}: give a folder that holds one of {', '.join(KNOWN_FILES)}, such a file, "
+        f"the name of a packaged model ({', '.join(PACKAGED_MODELS)}) or of one on the hub (openai-community/gpt2)"
     )
+
+
+def _from_hub(remote: Repository) -> Path:
+    """Returns where the cache has a hub's checkpoint, after fetching it and its config."""
+    remote.first((CONFIG_FILE, HPARAMS_FILE))
+    file = remote.first(KNOWN_FILES)
+    if file is None:
+        raise remote.lacks("checkpoint", KNOWN_FILES)
+    for shard in read_index(file) if file.name.endswith(INDEX) else ():
+        if remote.file(shard) is None:
+            raise remote.lacks(f"{shard}, which {file.name} names")
+    return file
 
 
 def _in_folder(folder: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
 from ..errors import GPT2Error
+from ..hub import split_options
 from .contents import Contents
 from .find import INDEX, find_checkpoint
 from .formats import read_contents
@@ -88,14 +89,23 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 
 def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
-    """Returns the checkpoint that a folder or a file holds; `overrides` are config fields that win over its config."""
-    file = find_checkpoint(source)
+    """Returns the checkpoint of a folder, a file, a packaged model's name or a hub id (`openai-community/gpt2`).
+
+    overrides: config fields, which win over the checkpoint's own; for a hub id also `revision`, `token`, `cache_dir`
+    and `local_files_only`, as huggingface_hub has them.
+    """
+    hub, overrides = split_options(overrides)
+    file = find_checkpoint(source, hub)
     shards = read_index(file) if file.name.endswith(INDEX) else None
     paths = [file.parent / shard for shard in shards] if shards else [file]
     files: list[TensorFile] = []
     try:
         found = _Collected({}, [], {}, [])
         for shard in paths:
+            if not shard.is_file():
+                raise GPT2Error(
+                    f"{shard.parent} lacks {shard.name}, which {file.name} names: copy the whole checkpoint"
+                )
             files.append(TensorFile(shard))
             contents = read_contents(files[-1])
             files += contents.files

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..checkpoint import FORMATS
 from ..convert import Report, convert
+from .source import hub_options
 
 _SHOWN = 6  # names spelled out
 
@@ -15,8 +16,9 @@ _SHOWN = 6  # names spelled out
 def add_to(commands) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser("convert", help="write a checkpoint in another format", description=__doc__)
-    parser.add_argument("source", metavar="SRC", help="a checkpoint folder or file")
+    parser.add_argument("source", metavar="SRC", help="a checkpoint folder or file, or a hub id")
     parser.add_argument("target", metavar="DST", type=Path, help="the folder to write")
+    parser.add_argument("--revision", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--to", choices=list(FORMATS), default="safetensors", help="default: %(default)s")
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16; default: as it is")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of one file; default: %(default)s")
@@ -35,6 +37,7 @@ def run(options) -> int:
         max_shard_size=options.max_shard_size,
         force=options.force,
         progress=_show if sys.stderr.isatty() else None,
+        **hub_options(options),
     )
     if options.json:
         print(json.dumps({**report._asdict(), "target": str(report.target)}, indent=2))

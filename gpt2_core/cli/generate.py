@@ -7,12 +7,16 @@ import json
 from .. import checkpoint
 from ..tokenizer import GPT2Tokenizer
 from .frameworks import FRAMEWORKS
+from .source import hub_options
 
 
 def add_to(commands) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser("generate", help="continue a prompt", description=__doc__)
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint folder with its tokenizer, or 'shakespeare'")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a folder with a checkpoint and tokenizer, a hub id, or 'shakespeare'"
+    )
+    parser.add_argument("--revision", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--prompt", default="", help="text to continue; default: none")
     parser.add_argument("--max-new-tokens", type=int, default=100, metavar="N", help="default: %(default)s")
     parser.add_argument("--do-sample", action="store_true", help="draw each token instead of taking the likeliest")
@@ -28,10 +32,11 @@ def add_to(commands) -> None:
 
 def run(options) -> int:
     """Prints the prompt with its continuation."""
-    with checkpoint.open(options.model):  # says at once what is wrong with it
+    hub = hub_options(options)
+    with checkpoint.open(options.model, **hub):  # says at once what is wrong with it
         pass
-    tokenizer = GPT2Tokenizer.from_pretrained(options.model)
-    model = FRAMEWORKS[options.framework].model_class().from_pretrained(options.model, dtype=options.dtype)
+    tokenizer = GPT2Tokenizer.from_pretrained(options.model, **hub)
+    model = FRAMEWORKS[options.framework].model_class().from_pretrained(options.model, dtype=options.dtype, **hub)
     text, ids = continuation(
         model,
         tokenizer,

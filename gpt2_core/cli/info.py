@@ -7,20 +7,22 @@ import math
 
 from .. import checkpoint
 from ..weights import published_name
+from .source import hub_options
 from .table import print_table
 
 
 def add_to(commands) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser("info", help="what a checkpoint holds", description=__doc__)
-    parser.add_argument("source", metavar="SRC", help="a checkpoint folder or file, or 'shakespeare'")
+    parser.add_argument("source", metavar="SRC", help="a checkpoint folder or file, a hub id, or 'shakespeare'")
+    parser.add_argument("--revision", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(options) -> int:
     """Prints the facts; returns 1 if tensors are missing or left over, else 0."""
-    with checkpoint.open(options.source) as source:
+    with checkpoint.open(options.source, **hub_options(options)) as source:
         facts = describe(source)
     if options.json:
         print(json.dumps(facts, indent=2))

@@ -13,6 +13,7 @@ import regex
 from ..assets import packaged
 from ..atomic import Replacement, settle
 from ..errors import GPT2Error
+from ..hub import repository, split_options
 from ..plain import is_int, plain
 from . import byte_level
 from .vocabulary import (
@@ -20,6 +21,7 @@ from .vocabulary import (
     PUBLISHED,
     VOCAB_FILE,
     Vocabulary,
+    fetch_tokenizer,
     published_vocabulary,
     read_vocabulary,
     write_vocabulary,
@@ -64,10 +66,18 @@ class GPT2Tokenizer:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **settings) -> GPT2Tokenizer:
-        """Returns the tokenizer of a folder; "gpt2" and the other published names need no folder and no network."""
+        """Returns the tokenizer of a folder or of a hub id; "gpt2" and the other published names need no network.
+
+        settings: arguments of the constructor, which win; for a hub id also `revision`, `token`, `cache_dir` and
+        `local_files_only`.
+        """
+        options, settings = split_options(settings)
         if str(folder) in PUBLISHED and not (Path(folder) / VOCAB_FILE).is_file():
             return cls(published_vocabulary(), **settings)
         path = packaged(folder)
+        remote = repository(path, options)
+        if remote is not None:
+            path = fetch_tokenizer(remote)
         path = path.parent if path.is_file() else path  # a checkpoint file: its tokenizer lies beside it
         if not path.is_dir():
             raise GPT2Error(f"no folder {str(folder)!r}: give a folder with {VOCAB_FILE} and {MERGES_FILE}, or 'gpt2'")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..assets import GPT2_VOCABULARY
 from ..errors import GPT2Error
+from ..hub import Repository
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
@@ -47,6 +48,14 @@ def read_vocabulary(folder: str | Path) -> Vocabulary:
 def tokenizer_files(folder: Path) -> list[Path]:
     """Returns the files of a tokenizer that a folder holds, whoever wrote them."""
     return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def fetch_tokenizer(remote: Repository) -> Path:
+    """Returns the folder of the cache that holds the tokenizer of a hub's model, after fetching its files."""
+    found = [path for path in map(remote.file, TOKENIZER_FILES) if path is not None]
+    if not found:
+        raise remote.lacks("tokenizer", TOKENIZER_FILES)
+    return found[0].parent
 
 
 def write_vocabulary(vocabulary: Vocabulary, vocab_file: Path, merges_file: Path) -> None:
