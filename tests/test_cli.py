@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gpt2_core import checkpoint
@@ -48,6 +49,44 @@ def test_info_of_a_checkpoint_that_lacks_tensors(capfd, tmp_path):
     assert len(facts["missing"]) == 12 and facts["missing"][0] == "h.2.ln_1.weight"
 
 
+ERAS = {
+    "transformers/lm_head/model.safetensors": "format 'pt'",
+    "transformers/lm_head/pytorch_model.bin": "a zip, PyTorch 1.6 and later",
+    "transformers/lm_head/tf_model.h5": "Keras 2.19.0, named as from transformers 4.30 on",
+    "transformers/lm_head/sharded_h5": "shards as transformers writes them",
+    "openai_tf1": "TensorFlow 1 and 2, V2 checkpoints, data files: 1",
+    "keras_hub": "KerasHub on Keras 3",
+}
+
+
+@pytest.mark.parametrize("source", ERAS)
+def test_info_tells_who_wrote_it(capfd, source):
+    facts = json.loads(said(capfd, "info", DATA / source, "--json"))
+    assert ERAS[source] in facts["era"] and sum(facts["dtypes"].values()) == facts["tensors"]
+
+
+def test_weights_without_a_config(capfd, tmp_path):
+    shutil.copy(DATA / "transformers" / "sequence_classification" / "tf_model.h5", tmp_path)
+    facts = json.loads(said(capfd, "info", tmp_path, "--json"))
+    assert (facts["head"], facts["missing"], facts["unexpected"]) == ("sequence_classification", [], [])
+    assert (facts["config"]["n_embd"], facts["config"]["n_layer"], facts["config"]["n_head"]) == (24, 2, None)
+    assert "n_head unknown" in said(capfd, "info", tmp_path)
+    assert "weights do not tell n_head" in refused(capfd, "convert", tmp_path, tmp_path / "new")
+    said(capfd, "convert", tmp_path, tmp_path / "new", "--n-head", 4)
+    with checkpoint.open(tmp_path / "new") as new:
+        told = DATA / "transformers" / "sequence_classification" / "tf_model.h5"
+        with checkpoint.open(told) as expected:
+            for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner", "num_labels"):
+                assert getattr(new.config, field) == getattr(expected.config, field)
+
+
+def test_what_a_published_width_tells(capfd, tmp_path):
+    wte = checkpoint.Tensor("float32", (3, 1280), lambda: np.zeros((3, 1280), np.float32))
+    write_safetensors(tmp_path / "model.safetensors", {"wte.weight": wte}, {})
+    refusal = refused(capfd, "verify", tmp_path, tmp_path, "--framework", "torch")
+    assert "a published GPT-2 of this width has 20" in refusal
+
+
 def test_info_of_a_tied_head_that_the_file_repeats(capfd, tmp_path):
     shutil.copy(LM + "/config.json", tmp_path)
     with checkpoint.open(LM) as source:
@@ -84,6 +123,18 @@ def test_verify_compares_weights(capfd, tmp_path):
     assert "0 of 28" in text and "wte.weight" in text
     main(["convert", LM, str(tmp_path), "--dtype", "bf16"])
     assert "bfloat16" in said(capfd, "verify", LM, tmp_path, code=1)
+
+
+def test_verify_compares_outputs_of_two_checkpoints(capfd, tmp_path):
+    for framework in ("torch", "tf"):
+        rows = json.loads(said(capfd, "verify", LM, LM + "/tf_model.h5", "--framework", framework, "--json"))
+        assert {row["absolute"] for dtype in rows for row in rows[dtype]} == {0}
+    main(["convert", LM, str(tmp_path), "--dtype", "bf16"])
+    assert "hold the source's values, as bfloat16" in capfd.readouterr().out
+    assert "TOO FAR" in said(capfd, "verify", LM, tmp_path, "--framework", "torch", code=1)
+    classifier = DATA / "transformers" / "sequence_classification"
+    assert "cannot be compared" in refused(capfd, "verify", LM, classifier, "--framework", "torch")
+    assert "--framework is for two" in refused(capfd, "verify", LM, "--framework", "torch")
 
 
 def test_convert(capfd, tmp_path):

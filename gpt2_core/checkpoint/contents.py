@@ -15,6 +15,7 @@ class Contents:
     format: str
     tensors: dict[str, Tensor]
     fields: dict[str, Any] | None = None  # of the config, where the file itself holds them
+    era: tuple[str, ...] = ()  # which programs wrote the format so
     skipped: tuple[str, ...] = ()  # parts of the file that are no weights
     names: dict[str, str] = dataclasses.field(default_factory=dict)  # published -> its own, where a reader knew better
     files: tuple[TensorFile, ...] = ()  # further ones that were opened

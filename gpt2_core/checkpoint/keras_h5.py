@@ -54,12 +54,12 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
         tensors[(*names, found[2])] = tensor if check is None else tensor.after(check)
     if any("token_embedding" in names for names in tensors):
         published, own = from_keras_hub(file, tensors)
-        return Contents("keras-hub", published, skipped=tuple(skipped), names=own)
+        return Contents("keras-hub", published, era=("KerasHub on Keras 3",), skipped=tuple(skipped), names=own)
     known = {names: _published(names) for names in tensors}
     skipped += ["/".join(names) for names, name in known.items() if name is None]
     published = {name: tensors[names] for names, name in known.items() if name is not None}
     own = {name: paths[names] for names, name in known.items() if name is not None}
-    return Contents("keras", published, skipped=tuple(skipped), names=own)
+    return Contents("keras", published, era=("Keras 3",), skipped=tuple(skipped), names=own)
 
 
 def read_keras_archive(file: TensorFile) -> Contents:
@@ -72,7 +72,7 @@ def read_keras_archive(file: TensorFile) -> Contents:
     check = functools.cache(functools.partial(check_member, file, weights))
     opened = Hdf5File(_Part(file, weights), f"{file.path} ({KERAS_FILE})")
     contents = read_keras_h5(file, opened, weights.offset, check)
-    return dataclasses.replace(contents, fields=_fields(config))
+    return dataclasses.replace(contents, fields=_fields(config), era=(*contents.era, "a .keras archive"))
 
 
 def _fields(config: bytes) -> dict | None:

@@ -44,7 +44,7 @@ def read_llm_c(file: TensorFile) -> Contents:
     if position != file.size:
         raise file.damaged(f"{file.size - position} bytes follow the last tensor")
     fields = {"vocab_size": vocab_size, "n_positions": n_positions, "n_layer": n_layer, "n_head": n_head, "n_embd": C}
-    return Contents("llm.c", tensors, fields)
+    return Contents("llm.c", tensors, fields, era=(f"version {version}",))
 
 
 def _kinds(padded: int, n_positions: int, C: int) -> list[tuple[str, tuple[int, ...]]]:

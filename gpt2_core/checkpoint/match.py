@@ -73,12 +73,12 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
     return Matched(tensors, missing, _model_dtype(dtype, tensors))
 
 
-def compare_names(source: Checkpoint, head: str) -> tuple[list[str], list[str]]:
+def compare_names(source: Checkpoint, head: str, config: GPT2Config | None = None) -> tuple[list[str], list[str]]:
     """Returns the names of a model's weights that a checkpoint lacks, and of its tensors that the model has no use for.
 
-    A tied lm_head is none of these: a file may repeat it.
+    A tied lm_head is none of these: a file may repeat it. config: the checkpoint's own by default.
     """
-    config = source.require_config()
+    config = config or source.require_config()
     specs = weight_specs(config, head)
     used = {published_name(name) for name in specs} | ({TIED} if config.tie_word_embeddings else set())
     missing = [name for name in specs if published_name(name) not in source.tensors]

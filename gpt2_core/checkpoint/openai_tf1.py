@@ -39,7 +39,8 @@ def read_openai(index: TensorFile) -> Contents:
         opened.pop_all()
     skipped = tuple(name for name in entries if name not in wanted)
     names = {_published(name): name for name in wanted}
-    return Contents("openai-tf1", tensors, skipped=skipped, names=names, files=tuple(files))
+    era = ("TensorFlow 1 and 2, V2 checkpoints", f"data files: {count}")
+    return Contents("openai-tf1", tensors, era=era, skipped=skipped, names=names, files=tuple(files))
 
 
 def _published(name: str) -> str:

@@ -16,8 +16,11 @@ from .find import INDEX, find_checkpoint
 from .formats import read_contents
 from .linear_layout import from_linear, is_linear, projections
 from .names import published
+from .shapes import fields_of
 from .shards import read_index
 from .tensor import Tensor, TensorFile
+
+_PUBLISHED_HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # n_embd -> n_head
 
 
 class _Collected(NamedTuple):
@@ -27,15 +30,17 @@ class _Collected(NamedTuple):
     skipped: list[str]
     renamed: dict[str, str]
     transposed: list[str]
+    eras: set[str]
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
     """A checkpoint as a read-only mapping of published names to arrays, each read when it is asked for.
 
     bfloat16 comes as float32 (exact); `tensors` gives stored types and shapes without reading, `config` the
-    config or None where none lies beside the file, `format` "safetensors", "torch" or "tf-h5", `files` the paths read,
-    `skipped` the names that were left out because they are no weights, `renamed` the file's own names -> the published
-    ones where they differ, `transposed` the names that are stored the other way. Close it, or use it in a `with` block.
+    config or None where none lies beside the file, `format` "safetensors", "torch", "tf-h5", …, `era` which programs
+    wrote it so, `files` the paths read, `skipped` the names that were left out because they are no weights,
+    `renamed` the file's own names -> the published ones where they differ, `transposed` the names that are stored the
+    other way. Close it, or use it in a `with` block.
     """
 
     def __init__(
@@ -49,13 +54,24 @@ class Checkpoint(Mapping[str, np.ndarray]):
         self.path, self.config, self.format = path, config, form
         self.tensors, self.skipped = found.tensors, found.skipped
         self.renamed, self.transposed = found.renamed, found.transposed
+        self.era = ", ".join(sorted(found.eras))
         self._files = files
 
     def require_config(self) -> GPT2Config:
         """Returns the config; raises where none lies beside the file."""
         if self.config is None:
-            raise GPT2Error(f"{self.path} has no config.json beside it: copy the model's config into that folder")
+            heads = _PUBLISHED_HEADS.get(self.told.get("n_embd", 0))
+            known = f" (a published GPT-2 of this width has {heads})" if heads else ""
+            raise GPT2Error(
+                f"{self.path} has no config.json beside it, and weights do not tell n_head: copy the model's config "
+                f"into that folder, or give n_head{known}"
+            )
         return self.config
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The config fields that names and shapes of the tensors tell: not n_head."""
+        return fields_of(self.tensors)
 
     @property
     def files(self) -> list[Path]:
@@ -100,7 +116,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     paths = [file.parent / shard for shard in shards] if shards else [file]
     files: list[TensorFile] = []
     try:
-        found = _Collected({}, [], {}, [])
+        found = _Collected({}, [], {}, [], set())
         for shard in paths:
             if not shard.is_file():
                 raise GPT2Error(
@@ -113,7 +129,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         if is_linear(found.tensors):
             found.transposed.extend(projections(found.tensors))
             found = found._replace(tensors=from_linear(found.tensors))
-        config = _config_of(file, contents.fields, overrides)
+        config = _config_of(file, contents.fields, found.tensors, overrides)
         if config and config.tie_word_embeddings and "lm_head.weight" in found.tensors:
             # of two tied names safetensors' save_model keeps the first
             found.tensors.setdefault("wte.weight", found.tensors["lm_head.weight"])
@@ -126,17 +142,22 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     return Checkpoint(file, config, contents.format, files, found)
 
 
-def _config_of(file: Path, fields: Mapping[str, Any] | None, overrides: Mapping[str, Any]) -> GPT2Config | None:
-    """Returns the config that lies beside a file, else what the file itself tells, else what was given."""
+def _config_of(
+    file: Path, fields: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], overrides: Mapping[str, Any]
+) -> GPT2Config | None:
+    """Returns the config that lies beside a file, else what the file itself tells, else what shapes and n_head tell."""
     if any((file.parent / name).is_file() for name in (CONFIG_FILE, HPARAMS_FILE)):
         return GPT2Config.from_pretrained(file.parent, **overrides)
     if fields is not None:
         return GPT2Config.from_dict(fields, **overrides)
-    return GPT2Config(**overrides) if overrides else None
+    if {"n_head", "num_attention_heads"} & overrides.keys():
+        return GPT2Config.from_dict(fields_of(tensors), **overrides)
+    return None
 
 
 def _collect(path: Path, contents: Contents, found: _Collected) -> None:
     found.skipped.extend(contents.skipped)
+    found.eras.update(contents.era)
     for name, tensor in contents.tensors.items():
         own, known = contents.names.get(name, name), published(name, tensor)
         if known is None:

@@ -31,7 +31,10 @@ def read_safetensors(file: TensorFile) -> Contents:
     header, start = _read_header(file)
     tensors = {name: _entry(file, name, entry, start) for name, entry in header.items() if name != _METADATA}
     _check_extents(file, header, start)
-    return Contents("safetensors", tensors)
+    metadata = header.get(_METADATA)
+    told = metadata.get("format") if isinstance(metadata, dict) else None
+    era = f"{_METADATA} says format {told!r}" if told else f"{_METADATA} says no format"
+    return Contents("safetensors", tensors, era=(era,))
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -41,7 +41,18 @@ def read_hdf5(file: TensorFile) -> Contents:
         if stored.kind not in "fiu":
             raise GPT2Error(f"{file.path}: {path!r} holds {stored}, not numbers")
         tensors[path] = file.tensor(dtype_name(stored.newbyteorder("=")), dataset.shape, dataset.offset, stored)
-    return Contents("tf-h5", tensors)
+    return Contents("tf-h5", tensors, era=_era(opened))
+
+
+def _era(opened: Hdf5File) -> tuple[str, ...]:
+    """Returns what the file tells of its time: the version of Keras, and how the word table is called."""
+    version = opened.groups[""].get("keras_version")
+    parts = [f"Keras {version}" if isinstance(version, str) else "shards as transformers writes them"]
+    if any(path.endswith("wte/weight:0") for path in opened.datasets):
+        parts.append("named as before transformers 4.30")
+    if any(path.endswith("wte/embeddings:0") for path in opened.datasets):
+        parts.append("named as from transformers 4.30 on")
+    return tuple(parts)
 
 
 def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:

@@ -48,6 +48,7 @@ class TorchFile:
         self._file = file
         zipped = file.bytes_at(0, min(4, file.size)) == b"PK\x03\x04"
         self.value, self._storage = _read_zip(file) if zipped else _read_stream(file)
+        self.era = ("a zip, PyTorch 1.6 and later" if zipped else "a stream of pickles, before PyTorch 1.6",)
 
     def tensor(self, name: str, value: object) -> Tensor | None:
         """Returns the Tensor that a part of `value` stands for, None where it is no tensor; `name` is for errors."""

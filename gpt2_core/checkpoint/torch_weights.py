@@ -29,7 +29,7 @@ def read_torch(file: TensorFile) -> Contents:
             tensors[name] = tensor
     arguments = beside.get("model_args")  # nanoGPT's
     fields = arguments if isinstance(arguments, dict) else None
-    return Contents("torch", tensors, fields, (*skipped, *beside))
+    return Contents("torch", tensors, fields, saved.era, (*skipped, *beside))
 
 
 def _find(file: TensorFile, saved: TorchFile) -> tuple[dict, dict]:

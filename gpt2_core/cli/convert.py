@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..checkpoint import FORMATS
+from ..checkpoint import FORMATS, float_name
 from ..convert import Report, convert
 from .source import hub_options
 
@@ -19,6 +19,7 @@ def add_to(commands) -> None:
     parser.add_argument("source", metavar="SRC", help="a checkpoint folder or file, or a hub id")
     parser.add_argument("target", metavar="DST", type=Path, help="the folder to write")
     parser.add_argument("--revision", help="of a hub id: a branch, tag or commit")
+    parser.add_argument("--n-head", type=int, metavar="H", help="of weights without a config, which do not tell it")
     parser.add_argument("--to", choices=list(FORMATS), default="safetensors", help="default: %(default)s")
     parser.add_argument("--dtype", help="float64, float32, bfloat16 or float16; default: as it is")
     parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of one file; default: %(default)s")
@@ -38,11 +39,14 @@ def run(options) -> int:
         force=options.force,
         progress=_show if sys.stderr.isatty() else None,
         **hub_options(options),
+        **({} if options.n_head is None else {"n_head": options.n_head}),
     )
     if options.json:
         print(json.dumps({**report._asdict(), "target": str(report.target)}, indent=2))
     else:
         _print(report)
+        what = f"values, as {float_name(options.dtype)}" if options.dtype else "bits"
+        print(f"checked: {report.checked} tensors hold the source's {what}")
     return 0
 
 
@@ -63,4 +67,3 @@ def _print(report: Report) -> None:
             print(f"{what}: {len(names)}, {', '.join(names[:_SHOWN])}{more}")
     if report.tied:
         print("tied: lm_head.weight is wte.weight, which is written once")
-    print(f"checked: {report.checked} tensors hold the source's bits")

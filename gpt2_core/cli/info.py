@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 from .. import checkpoint
+from ..config import GPT2Config
 from ..weights import published_name
 from .source import hub_options
 from .table import print_table
@@ -40,16 +42,19 @@ def describe(source: checkpoint.Checkpoint) -> dict:
     """Returns what is known of an open checkpoint, as plain values."""
     tensors, config = source.tensors, source.config
     head = checkpoint.find_head(source)
-    missing, unexpected = checkpoint.compare_names(source, head) if config else ([], [])
+    # what shapes tell is enough to know what is missing; any number of heads has the same weights
+    told = config or GPT2Config.from_dict({**source.told, "n_head": 1})
+    missing, unexpected = checkpoint.compare_names(source, head, told)
     return {
         "path": str(source.path),
         "format": source.format,
+        "era": source.era,
         "files": {path.name: path.stat().st_size for path in source.files},
         "head": head,
         "tensors": len(tensors),
         "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        "dtypes": sorted({tensor.dtype for tensor in tensors.values()}),
-        "config": _shape_fields(config) if config else None,
+        "dtypes": dict(Counter(tensor.dtype for tensor in tensors.values())),
+        "config": _shape_fields(told) | ({} if config else {"n_head": None}),
         "skipped": source.skipped,
         "missing": [published_name(name) for name in missing],
         "unexpected": unexpected,
@@ -63,7 +68,7 @@ def _shape_fields(config) -> dict:
 
 def _text(value) -> str:
     if value is None:
-        return "none beside the file"
+        return "unknown, as no config lies beside the file"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list):

@@ -1,15 +1,18 @@
-"""gpt2 verify: do both frameworks compute the same, or do two checkpoints hold the same weights?"""
+"""gpt2 verify: do both frameworks compute the same; do two checkpoints hold the same weights, or compute the same?"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
 from .. import checkpoint, parity
 from ..config import GPT2Config
+from ..errors import GPT2Error
 from ..plain import check_seed
-from .frameworks import outputs, require_both
+from ..weights import ARCHITECTURES
+from .frameworks import FRAMEWORKS, outputs, require_both
 from .table import print_table
 
 DTYPES = ("float64", "float32")
@@ -22,6 +25,7 @@ def add_to(commands) -> None:
     parser.add_argument(
         "b", metavar="B", nargs="?", help="compare A's weights with B's, bit for bit, without a framework"
     )
+    parser.add_argument("--framework", choices=list(FRAMEWORKS), help="compare the outputs of A and B in this one")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -29,15 +33,23 @@ def add_to(commands) -> None:
 
 def run(options) -> int:
     """Prints the table; returns 1 where a difference passes the tolerance, else 0."""
-    if options.b is not None:
+    if options.b is not None and options.framework is None:
         return _run_weights(options)
-    require_both()
-    found = compare_frameworks(options.a, options.seed)
+    if options.b is not None:
+        sides = [(options.framework, options.a), (options.framework, options.b)]
+        title = f"Largest difference between {options.a} and {options.b} in {FRAMEWORKS[options.framework].title}:"
+    elif options.framework is not None:
+        raise GPT2Error("--framework is for two checkpoints: one is run through both frameworks")
+    else:
+        require_both()
+        sides = [("torch", options.a), ("tf", options.a)]
+        title = f"Largest difference between PyTorch and Keras, {options.a}:"
+    found = compare_outputs(sides, options.seed)
     if options.json:
         print(json.dumps({dtype: [_as_json(d) for d in rows] for dtype, rows in found.items()}, indent=2))
     else:
-        print(f"Largest difference between PyTorch and Keras, {options.a}:")
-        print_frameworks(found)
+        print(title)
+        print_outputs(found)
     return 0 if all_within(found) else 1
 
 
@@ -46,19 +58,25 @@ def all_within(found: dict[str, list[parity.Difference]]) -> bool:
     return all(d.within(parity.TOLERANCE[dtype]) for dtype, rows in found.items() for d in rows)
 
 
-def compare_frameworks(source: str, seed: int) -> dict[str, list[parity.Difference]]:
-    """Returns, for each type, the worst Difference of each output field between the two frameworks."""
-    return {dtype: _compare_in(source, dtype, seed) for dtype in DTYPES}
+def compare_outputs(sides: Sequence[tuple[str, str]], seed: int) -> dict[str, list[parity.Difference]]:
+    """Returns, for each type, the worst Difference of each output field between two (framework, checkpoint)."""
+    return {dtype: _compare_in(sides, dtype, seed) for dtype in DTYPES}
 
 
-def _compare_in(source: str, dtype: str, seed: int) -> list[parity.Difference]:
-    with checkpoint.open(source) as opened:
-        head = checkpoint.find_head(opened)
-        head = "lm_head" if head == "model" else head  # a trunk alone is a tied language model
-        checkpoint.match(opened, head, dtype)  # says what is wrong before a framework is asked
-        inputs = example_inputs(opened.require_config(), head, seed)
-    keras, torch = (outputs(name, source, head, dtype, inputs) for name in ("tf", "torch"))
-    return parity.worst_by_field(parity.compare(keras, torch))
+def _compare_in(sides: Sequence[tuple[str, str]], dtype: str, seed: int) -> list[parity.Difference]:
+    heads: dict[str, str] = {}
+    inputs: dict[str, np.ndarray] = {}
+    for source in dict.fromkeys(source for _, source in sides):
+        with checkpoint.open(source) as opened:
+            head = checkpoint.find_head(opened)
+            heads[source] = head = "lm_head" if head == "model" else head  # a trunk alone is a tied language model
+            checkpoint.match(opened, head, dtype)  # says what is wrong before a framework is asked
+            inputs = inputs or example_inputs(opened.require_config(), head, seed)
+    if len(set(heads.values())) > 1:
+        kinds = ", ".join(f"{source} a {ARCHITECTURES[head]}" for source, head in heads.items())
+        raise GPT2Error(f"their outputs cannot be compared: {kinds}. Without --framework their weights are")
+    reference, other = (outputs(framework, source, head, dtype, inputs) for framework, source in sides)
+    return parity.worst_by_field(parity.compare(other, reference))
 
 
 def example_inputs(config: GPT2Config, head: str, seed: int) -> dict[str, np.ndarray]:
@@ -81,7 +99,7 @@ def example_inputs(config: GPT2Config, head: str, seed: int) -> dict[str, np.nda
     return inputs
 
 
-def print_frameworks(found: dict[str, list[parity.Difference]]) -> None:
+def print_outputs(found: dict[str, list[parity.Difference]]) -> None:
     """Prints one row an output field, the differences of each dtype beside each other."""
     rows = []
     for same_field in zip(*found.values(), strict=True):
