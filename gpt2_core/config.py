@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ class GPT2Config:
         """Returns the config that a JSON text describes; `name` stands in errors."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GPT2Error(f"{name} is not valid JSON ({error}): restore it from where the model came from") from None
         if not isinstance(values, dict):
             raise GPT2Error(f"{name} holds a JSON {type(values).__name__}, not an object of config fields")
@@ -225,6 +226,8 @@ class GPT2Config:
             return cls.from_dict(values, **overrides)
         except GPT2Error as error:
             raise GPT2Error(f"{name}: {error}") from None
+        except RecursionError:
+            raise GPT2Error(f"{name} has values within values, too deep for a config") from None
 
     def to_json(self) -> str:
         """Returns the text of a config.json, keys sorted, as Hugging Face writes it."""
@@ -281,12 +284,17 @@ def _unnamed(num_labels: int) -> dict[int, str]:
     return {i: f"LABEL_{i}" for i in range(num_labels)}
 
 
+_MOST_LABELS = 1_000_000
+
+
 def _settle_labels(values: dict[str, Any]) -> dict[str, Any]:
     """Returns the constructor's arguments with num_labels and id2label in agreement, where one follows from the other.
 
     A number that was given is kept as names too: so is 2 told from the default, where choices get one score each.
     """
     names, number = values.get("id2label"), plain(values.get("num_labels"))
+    if is_int(number) and number > _MOST_LABELS:  # here, as each gets a name
+        raise GPT2Error(f"num_labels={number}: it must be at most {_MOST_LABELS}")
     if isinstance(names, Mapping):
         given = list(names.values()) != list(_unnamed(len(names)).values())  # else they contradict no other number
         if given or not is_int(number):
@@ -322,6 +330,7 @@ def _freeze(config: GPT2Config) -> None:
     object.__setattr__(config, "extra", FrozenDict(extra))
 
 
+_MOST = 2**63 - 1  # of any size: what frameworks can count
 _POSITIVE_INT = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels")
 _OPTIONAL_ID = ("bos_token_id", "pad_token_id")
 _BOOL = tuple(field.name for field in dataclasses.fields(GPT2Config) if field.type == "bool")
@@ -344,9 +353,9 @@ _CHOICE = {
 def _check_types(config: GPT2Config) -> None:
     for name in _POSITIVE_INT:
         value = getattr(config, name)
-        if not is_int(value) or value < 1:
-            raise GPT2Error(f"{name}={value!r}: it must be a whole number of at least 1")
-    if config.n_inner is not None and (not is_int(config.n_inner) or config.n_inner < 1):
+        if not is_int(value) or not 1 <= value <= _MOST:
+            raise GPT2Error(f"{name}={value!r}: it must be a whole number of at least 1, and below 2**63")
+    if config.n_inner is not None and (not is_int(config.n_inner) or not 1 <= config.n_inner <= _MOST):
         raise GPT2Error(f"n_inner={config.n_inner!r}: it must be None (for 4 * n_embd) or a whole number of at least 1")
     for name in _OPTIONAL_ID:
         value = getattr(config, name)
@@ -360,6 +369,8 @@ def _check_types(config: GPT2Config) -> None:
             raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be True or False")
     if not isinstance(config.id2label, Mapping | None):
         raise GPT2Error(f"id2label={config.id2label!r}: it must be a dict of label number to name")
+    if any(isinstance(label, Mapping | list) for label in (config.id2label or {}).values()):
+        raise GPT2Error(f"id2label={dict(config.id2label or {})!r}: a name must be text")
 
 
 def _check_values(config: GPT2Config) -> None:
@@ -371,7 +382,7 @@ def _check_values(config: GPT2Config) -> None:
         if not 0 <= getattr(config, name) < 1:
             raise GPT2Error(f"{name}={getattr(config, name)!r}: a dropout probability must be in [0, 1)")
     for name in ("layer_norm_epsilon", "initializer_range"):
-        if not 0 < getattr(config, name) < float("inf"):
+        if not 0 < getattr(config, name) <= sys.float_info.max:
             raise GPT2Error(f"{name}={getattr(config, name)!r}: it must be positive and finite")
     for name, allowed in _CHOICE.items():
         value = getattr(config, name)

@@ -54,7 +54,7 @@ def test_foreign_checkpoints(source, to, tmp_path):
 @pytest.mark.parametrize("head", HEADS)
 def test_every_format_to_every_format(head, dtype, tmp_path):
     """A ring: each format is written from the one before, the first again from the last."""
-    ring = [name for name in FORMATS if dtype != "bfloat16" or name in ("safetensors", "torch")]
+    ring = [name for name in FORMATS if dtype != "bfloat16" or name != "tf-h5"]  # which has none
     model = Torch().create(head, dataclasses.replace(CONFIG, add_cross_attention=True), seed=2, dtype=dtype)
     model.save_pretrained(tmp_path / "start")
     expected, before = bits(tmp_path / "start"), tmp_path / "start"

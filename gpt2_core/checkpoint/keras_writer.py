@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..errors import GPT2Error
+import numpy as np
+
 from ..weights import TRUNK
 from .hdf5 import write_hdf5
-from .keras_h5 import KERAS_FILE
 from .tensor import STORAGE, Tensor
 from .tf_h5 import MODEL_NAMES
 
@@ -24,26 +25,30 @@ _CLASSES = {
     "multiple_choice_head": "layers/sequence_summary",
 }
 _TRUNK = "layers/tfgpt2_model"
+_BFLOAT16 = np.dtype("V2")  # two bytes of which HDF5 knows no more; an attribute tells Keras what they are
 _NUMBERS = {"weight": 0, "bias": 1}
 
 
 def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
     """Writes the weights of a whole model, names as in its weight table, a piece in memory at a time."""
     groups: dict[str, dict] = {"vars": {"name": MODEL_NAMES[head]}}
-    datasets = {}
+    datasets, attributes = {}, {}
     for name, tensor in tensors.items():
-        if tensor.dtype == "bfloat16":
-            raise GPT2Error(
-                f"{KERAS_FILE} is written without bfloat16, and {name} is: convert the model to float32 (which is "
-                'exact), or save it with format="safetensors"'
-            )
         *layers, leaf = name.removeprefix(TRUNK).split(".")
         place, called = _places(layers, inside=head != "model" and name.startswith(TRUNK))
         for group, layer in zip(place, called, strict=True):
             groups[f"{group}/vars"] = {"name": layer}
-        datasets[f"{place[-1]}/vars/{_NUMBERS[leaf]}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
+        where = f"{place[-1]}/vars/{_NUMBERS[leaf]}"
+        datasets[where] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
+        if tensor.dtype == "bfloat16":
+            datasets[where] = (tensor.shape, _BFLOAT16, functools.partial(_as_bytes, tensor))
+            attributes[where] = {"dtype": "bfloat16"}
     with open(path, "wb") as file:
-        write_hdf5(file, groups, datasets)
+        write_hdf5(file, groups, datasets, attributes)
+
+
+def _as_bytes(tensor: Tensor) -> Iterator[np.ndarray]:
+    return (piece.view(_BFLOAT16) for piece in tensor.pieces())
 
 
 def _places(layers: list[str], inside: bool) -> tuple[list[str], list[str]]:

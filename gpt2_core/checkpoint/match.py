@@ -51,8 +51,8 @@ def match(source: Checkpoint, head: str, dtype: object = None) -> Matched:
     that it does not have is new, with a warning.
     """
     config = source.require_config()
-    specs = weight_specs(config, head)
     missing, unexpected = compare_names(source, head)
+    specs = weight_specs(config, head)
     lost, extra = ([name for name in names if not _of_head(name)] for names in (missing, unexpected))
     if lost or extra:
         raise GPT2Error(_contradiction(source, lost, extra))
@@ -79,6 +79,11 @@ def compare_names(source: Checkpoint, head: str, config: GPT2Config | None = Non
     A tied lm_head is none of these: a file may repeat it. config: the checkpoint's own by default.
     """
     config = config or source.require_config()
+    if config.n_layer > len(source.tensors):  # by far: the table of so many might not even fit into memory
+        raise GPT2Error(
+            f"{source.path} holds {len(source.tensors)} tensors, its config asks for n_layer={config.n_layer}. "
+            "Take config.json and weights from the same model"
+        )
     specs = weight_specs(config, head)
     used = {published_name(name) for name in specs} | ({TIED} if config.tie_word_embeddings else set())
     missing = [name for name in specs if published_name(name) not in source.tensors]
@@ -102,8 +107,9 @@ def find_head(source: Checkpoint) -> str:
     for layer, head in _HEAD_OF.items():
         if any(name.startswith(layer + ".") for name in source.tensors):
             return head
-    named = (source.config.extra.get("architectures") or [""])[0] if source.config else ""
-    return {architecture: head for head, architecture in ARCHITECTURES.items()}.get(named, "model")
+    named = source.config.extra.get("architectures") if source.config else None
+    first = named[:1] if isinstance(named, list) else []
+    return next((head for head, architecture in ARCHITECTURES.items() if [architecture] == first), "model")
 
 
 def _of_head(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +119,7 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
     try:
         found = _Collected({}, [], {}, [], set())
         for shard in paths:
-            if not shard.is_file():
+            if not os.path.isfile(shard):  # Path.is_file raises for a name that is too long
                 raise GPT2Error(
                     f"{shard.parent} lacks {shard.name}, which {file.name} names: copy the whole checkpoint"
                 )
@@ -149,10 +150,18 @@ def _config_of(
     if any((file.parent / name).is_file() for name in (CONFIG_FILE, HPARAMS_FILE)):
         return GPT2Config.from_pretrained(file.parent, **overrides)
     if fields is not None:
-        return GPT2Config.from_dict(fields, **overrides)
+        return _from_fields(file, fields, overrides)
     if {"n_head", "num_attention_heads"} & overrides.keys():
-        return GPT2Config.from_dict(fields_of(tensors), **overrides)
+        return _from_fields(file, fields_of(tensors), overrides)
     return None
+
+
+def _from_fields(file: Path, fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> GPT2Config:
+    """Returns the config that fields describe which a file itself told."""
+    try:
+        return GPT2Config.from_dict(fields, **overrides)
+    except GPT2Error as error:
+        raise GPT2Error(f"{file}: {error}") from None
 
 
 def _collect(path: Path, contents: Contents, found: _Collected) -> None:

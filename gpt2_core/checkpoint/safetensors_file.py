@@ -24,6 +24,7 @@ _DTYPES = {
 _CODES = {name: code for code, name in _DTYPES.items()}
 _METADATA = "__metadata__"
 _MAX_HEADER = 100_000_000  # the format's own limit
+_MAX_RANK, _MOST = 32, 2**63  # what numpy can describe; beyond it, products alone can take for ever
 
 
 def read_safetensors(file: TensorFile) -> Contents:
@@ -84,9 +85,9 @@ def _entry(file: TensorFile, name: str, entry: Any, start: int) -> Tensor:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise GPT2Error(f"{file.path} is damaged: the header entry of {name!r} is {entry!r}") from None
-    if code not in _DTYPES:
+    if not isinstance(code, str) or code not in _DTYPES:
         raise GPT2Error(f"{file.path}: {name!r} has dtype {code!r}; this reads {', '.join(_DTYPES)}")
-    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+    if len(shape) > _MAX_RANK or not all(type(n) is int and 0 <= n < _MOST for n in (*shape, begin, end)):
         raise GPT2Error(f"{file.path} is damaged: {name!r} has shape {shape} and offsets {begin}, {end}")
     if end - begin != math.prod(shape) * STORAGE[_DTYPES[code]].itemsize:
         raise GPT2Error(f"{file.path} is damaged: {name!r} of shape {shape} ({code}) does not fill bytes {begin}-{end}")

@@ -6,6 +6,7 @@ and the storages' bytes beside it. Source: the format notes in torch/serializati
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import math
@@ -60,22 +61,19 @@ class TorchFile:
             return self._rebuilt(name, *value.arguments)
         except GPT2Error:
             raise
-        except (TypeError, ValueError, KeyError, OverflowError):
+        except (TypeError, ValueError, LookupError, OverflowError):
             raise self._file.damaged(f"{name!r} is made in a way that torch does not know") from None
 
     def _rebuilt(
         self, name, reference, start, shape, stride, requires_grad=False, hooks=None, dtype=None, *_
     ) -> Tensor:
-        if not isinstance(reference, Persistent) or reference.key[0] != "storage":
-            raise ValueError("no storage")
-        _, storage_type, key, _, _, *view = reference.key
-        stored = _TYPES.get(storage_type.name) if isinstance(storage_type, Global) else None
-        if isinstance(dtype, Global) and isinstance(storage_type, Global) and storage_type.name == _UNTYPED:
+        key, storage_type, *view = _storage_key(reference)
+        stored = _TYPES.get(storage_type.name)
+        if isinstance(dtype, Global) and storage_type.name == _UNTYPED:
             stored = dtype.name
         if stored not in STORAGE:
-            raise GPT2Error(
-                f"{self._file.path}: {name!r} has type {dtype or storage_type}; this reads {', '.join(STORAGE)}"
-            )
+            shown = dtype if isinstance(dtype, Global) else storage_type
+            raise GPT2Error(f"{self._file.path}: {name!r} has type {shown}; this reads {', '.join(STORAGE)}")
         storage = self._storage(key)
         if view and view[0] is not None:  # of a storage within another one, as PyTorch 0.3 had them
             start += view[0][1]
@@ -86,6 +84,10 @@ class TorchFile:
         # no more numbers than the storage has: a tensor that repeats some is no weight, but may ask for any memory
         if size > held or (size and start + _span(shape, stride) > held):
             raise self._file.damaged(f"{name!r} of shape {tuple(shape)} lies outside of its {storage.nbytes} bytes")
+        if size and _repeats(shape, stride):
+            raise self._file.damaged(
+                f"{name!r} of shape {tuple(shape)} has strides {tuple(stride)}, which repeat numbers"
+            )
         return self._later(storage, stored, start, tuple(shape), tuple(stride))
 
     def _later(self, storage: _Storage, dtype: str, start: int, shape, stride) -> Tensor:
@@ -127,25 +129,36 @@ def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
         check = functools.cache(functools.partial(check_member, file, member))
         return _Storage(member.offset, member.size, order == b"big", check)
 
-    return read_pickle(io.BytesIO(pickled), str(file.path)), storage
+    seen: list[Persistent] = []
+    value = read_pickle(io.BytesIO(pickled), str(file.path), seen)
+    unused = {name for name in members if name.startswith(f"{root}data/")} - {
+        f"{root}data/{key}" for key in _types(seen)
+    }
+    if unused:
+        raise file.damaged(f"no tensor uses {min(unused)}, and torch saves no numbers without one")
+    return value, storage
 
 
 def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
-    """Reads a magic number, a version, facts of the machine, the object and the keys of its storages; bytes follow."""
+    """Reads a magic number, a version, facts of the machine, the object and the keys of its storages; bytes follow.
+
+    These are little endian whatever the machine was: what the file tells of it is not needed, and torch ignores it.
+    """
     file.file.seek(0)
+    stream = _Start(file)
     pickles: list[Any] = []
     seen: list[Persistent] = []
     while len(pickles) < 5:
-        pickles.append(read_pickle(file.file, str(file.path), seen))
+        pickles.append(read_pickle(stream, str(file.path), seen))
         if pickles[0] != _MAGIC:
             raise GPT2Error(
                 f"{file.path} is a pickle, but none of torch.save: save the model's state_dict() with torch.save, "
                 "or as safetensors"
             )
-    _, version, machine, value, keys = pickles
-    if version != _STREAM_VERSION or not isinstance(machine, dict) or not isinstance(keys, list):
+    _, version, _, value, keys = pickles
+    if version != _STREAM_VERSION or not isinstance(keys, list):
         raise file.damaged("its first pickles are not those of torch.save")
-    storages = _stream_storages(file, seen, keys, machine.get("little_endian") is False)
+    storages = _stream_storages(file, _types(seen), keys)
 
     def storage(key: str) -> _Storage:
         if key not in storages:
@@ -155,12 +168,33 @@ def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
     return value, storage
 
 
-def _stream_storages(file: TensorFile, seen: list[Persistent], keys: list, big_endian: bool) -> dict[str, _Storage]:
-    """Returns where each storage lies: its number of elements, in 8 bytes, stands before it."""
-    types = {}
+class _Start:
+    """The first bytes of a file, as many as pickles may have: what one of them claims beyond is not read."""
+
+    def __init__(self, file: TensorFile):
+        self._file, self._end = file.file, min(file.size, _MAX_PICKLE)
+
+    def read(self, size: int) -> bytes:
+        """Returns up to `size` bytes."""
+        return self._file.read(min(size, max(0, self._end - self._file.tell())))
+
+    def readline(self) -> bytes:
+        """Returns the bytes up to the end of a line."""
+        return self._file.readline(max(0, self._end - self._file.tell()))
+
+
+def _types(seen: list[Persistent]) -> dict[str, str | None]:
+    """Returns the type of each storage that a pickle names, None of one that is not known here."""
+    found = {}
     for reference in seen:
-        if isinstance(reference.key, tuple) and len(reference.key) >= 5 and isinstance(reference.key[1], Global):
-            types[str(reference.key[2])] = _TYPES.get(reference.key[1].name)
+        with contextlib.suppress(ValueError):
+            key, storage_type, *_ = _storage_key(reference)
+            found[key] = _TYPES.get(storage_type.name)
+    return found
+
+
+def _stream_storages(file: TensorFile, types: dict[str, str | None], keys: list) -> dict[str, _Storage]:
+    """Returns where each storage lies: its number of elements, in 8 bytes, stands before it."""
     found: dict[str, _Storage] = {}
     position = file.file.tell()
     for key in keys:
@@ -171,9 +205,20 @@ def _stream_storages(file: TensorFile, seen: list[Persistent], keys: list, big_e
         position += 8
         if position + nbytes > file.size:
             raise file.damaged(f"storage {key} ends at byte {position + nbytes} of {file.size}")
-        found[key] = _Storage(position, nbytes, big_endian, lambda: None)
+        found[key] = _Storage(position, nbytes, False, lambda: None)
         position += nbytes
     return found
+
+
+def _storage_key(reference: object) -> tuple:
+    """Returns key and type of the storage that a reference names, and what may follow; ValueError where it is none."""
+    parts = reference.key if isinstance(reference, Persistent) else None
+    if not isinstance(parts, tuple) or len(parts) < 5 or parts[0] != "storage":
+        raise ValueError("no storage")
+    _, storage_type, key, _, _, *view = parts
+    if not isinstance(key, str) or not isinstance(storage_type, Global):
+        raise ValueError("no storage")
+    return key, storage_type, *view
 
 
 def _names(function: object, module: str, *names: str) -> bool:
@@ -183,6 +228,16 @@ def _names(function: object, module: str, *names: str) -> bool:
 def _span(shape, stride) -> int:
     """Returns how many numbers lie from the first of a tensor to its last."""
     return 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+
+
+def _repeats(shape, stride) -> bool:
+    """Returns whether some number stands at two places of a tensor."""
+    reach = 0  # of all dimensions with smaller steps
+    for step, n in sorted((step, n) for n, step in zip(shape, stride, strict=True) if n > 1):
+        if step <= reach:
+            return True
+        reach += (n - 1) * step
+    return False
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

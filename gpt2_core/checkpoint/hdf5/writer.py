@@ -6,6 +6,7 @@ names them, each part after those that it points to. Source: HDF5 File Format Sp
 
 import math
 import struct
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -62,8 +63,9 @@ def write_hdf5(
     file: BinaryIO,
     groups: Mapping[str, Mapping[str, object]],
     datasets: Mapping[str, Declared],
+    attributes: Mapping[str, Mapping[str, object]] = types.MappingProxyType({}),
 ) -> None:
-    """Writes groups (path -> attributes; "" is the root) and datasets (path -> shape, type, values).
+    """Writes groups (path -> attributes; "" is the root) and datasets (path -> shape, type, values), with attributes.
 
     A dataset's values are asked for once, in order, and each array is let go before the next one. Groups on the way to
     a path need not be listed. An attribute is a str, a list of str (of one length in the file, as Keras'
@@ -78,7 +80,7 @@ def write_hdf5(
         end += size + -size % 8
     metadata = _Metadata(end)
     placed = {
-        path: _Member(_add_dataset(metadata, path, shape, dtype, offsets[path]))
+        path: _Member(_add_dataset(metadata, path, shape, dtype, offsets[path], attributes.get(path, {})))
         for path, (shape, dtype, _) in datasets.items()
     }
     for path in sorted(members, key=_depth, reverse=True):  # members before their group
@@ -186,7 +188,14 @@ def _add_nodes(metadata: _Metadata, level: int, children: list[tuple[int, int]])
     return nodes
 
 
-def _add_dataset(metadata: _Metadata, path: str, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> int:
+def _add_dataset(
+    metadata: _Metadata,
+    path: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    offset: int,
+    attributes: Mapping[str, object],
+) -> int:
     """Returns the address of a dataset's object header."""
     size = math.prod(shape) * dtype.itemsize
     messages = [
@@ -195,6 +204,7 @@ def _add_dataset(metadata: _Metadata, path: str, shape: tuple[int, ...], dtype: 
         _message(FILL, bytes([2, 2, 2, 1, 0, 0, 0, 0]), constant=True),  # the default: zeros
         _message(LAYOUT, struct.pack("<BBQQ", 3, 1, offset, size)),
     ]
+    messages += [_attribute(path, name, value) for name, value in attributes.items()]
     return metadata.add(_header(messages))
 
 
@@ -211,7 +221,7 @@ def _message(kind: int, body: bytes, constant: bool = False) -> bytes:
 
 def _attribute(path: str, name: str, value: object) -> bytes:
     """Returns an attribute message of version 1 (IV.A.2.m)."""
-    what = f"attribute {name!r} of group {path!r}"
+    what = f"attribute {name!r} of {path!r}"
     if isinstance(value, str):
         dataspace, (datatype, data) = _dataspace(()), _texts([value], what)
     elif isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
@@ -263,7 +273,9 @@ def _datatype(dtype: np.dtype, what: str) -> bytes:
         return head + struct.pack("<HHBBBBI", *IEEE[size])
     if dtype.kind in "iu":
         return struct.pack("<BBxxIHH", 0x10, big | 8 * (dtype.kind == "i"), size, 0, 8 * size)
-    raise GPT2Error(f"{what} has type {dtype}; float16/32/64, integers, and str in attributes can be written")
+    if dtype.kind == "V" and dtype.names is None:  # bytes of which HDF5 knows no more, as Keras has bfloat16
+        return struct.pack("<BxxxI", 0x15, size)
+    raise GPT2Error(f"{what} has type {dtype}; float16/32/64, integers, bytes, and str in attributes can be written")
 
 
 def _padded(part: bytes | bytearray) -> bytes:
