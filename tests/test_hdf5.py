@@ -152,6 +152,18 @@ def test_one_array_is_alive_at_a_time():
         assert np.all(values(buffer.getvalue(), dataset) == int(name[1]))
 
 
+def test_notes_are_str_for_h5py_and_for_us():
+    buffer, note = io.BytesIO(), {"dtype": "bfloat16", "é": "ü" * 100}
+    bits = np.arange(12, dtype="u2")
+    declared = {name: ((3, 4), np.dtype("V2"), lambda: [bits.view("V2")]) for name in ("a", "g/b")}
+    declared["c"] = ((), np.dtype("f4"), lambda: [np.ones(1, "f4")])
+    write_hdf5(buffer, {}, declared, {"a": note, "g/b": note})
+    with h5py.File(buffer) as file:
+        assert dict(file["a"].attrs) == note == dict(file["g/b"].attrs) and not file["c"].attrs
+        assert file["g/b"][()].view("u2").ravel().tolist() == bits.tolist()
+    assert read(buffer.getvalue()).datasets["g/b"].attributes == note
+
+
 @pytest.mark.parametrize("sizes, dtype", [([6, 1], "f4"), ([2, 3], "f4"), ([], "f4"), ([6], "f8"), ([6], ">f4")])
 def test_writer_refuses_values_that_are_not_as_declared(sizes, dtype):
     with pytest.raises(GPT2Error, match="'a/w' was declared as"):

@@ -32,7 +32,7 @@ _NUMBERS = {"weight": 0, "bias": 1}
 def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
     """Writes the weights of a whole model, names as in its weight table, a piece in memory at a time."""
     groups: dict[str, dict] = {"vars": {"name": MODEL_NAMES[head]}}
-    datasets, attributes = {}, {}
+    datasets, notes = {}, {}
     for name, tensor in tensors.items():
         *layers, leaf = name.removeprefix(TRUNK).split(".")
         place, called = _places(layers, inside=head != "model" and name.startswith(TRUNK))
@@ -42,9 +42,9 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None
         datasets[where] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
         if tensor.dtype == "bfloat16":
             datasets[where] = (tensor.shape, _BFLOAT16, functools.partial(_as_bytes, tensor))
-            attributes[where] = {"dtype": "bfloat16"}
+            notes[where] = {"dtype": "bfloat16"}
     with open(path, "wb") as file:
-        write_hdf5(file, groups, datasets, attributes)
+        write_hdf5(file, groups, datasets, notes)
 
 
 def _as_bytes(tensor: Tensor) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from .groups import LONGEST_NAME
 from .messages import ATTRIBUTE, DATASPACE, DATATYPE, FILL, IEEE, LAYOUT, SYMBOL_TABLE
 from .reader import SIGNATURE
 from .source import UNDEFINED
+from .texts import VARIABLE_TEXT, HeapText, text_heap
 
 # shape, type, how to get the values: arrays that follow each other in the file
 Declared = tuple[tuple[int, ...], np.dtype, Callable[[], Iterable[np.ndarray]]]
@@ -46,6 +47,7 @@ class _Metadata:
     def __init__(self, start: int) -> None:
         self.start = start
         self.data = bytearray()
+        self.texts: dict[str, HeapText] = {}
 
     @property
     def end(self) -> int:
@@ -58,19 +60,27 @@ class _Metadata:
         self.data += _padded(part)
         return address
 
+    def text(self, text: str, what: str) -> HeapText:
+        """Returns where a text of variable length is, which is stored once."""
+        if text not in self.texts:
+            encoded = _encoded(text, what)
+            self.texts[text] = HeapText(len(encoded), self.add(text_heap(encoded)))
+        return self.texts[text]
+
 
 def write_hdf5(
     file: BinaryIO,
     groups: Mapping[str, Mapping[str, object]],
     datasets: Mapping[str, Declared],
-    attributes: Mapping[str, Mapping[str, object]] = types.MappingProxyType({}),
+    notes: Mapping[str, Mapping[str, str]] = types.MappingProxyType({}),
 ) -> None:
-    """Writes groups (path -> attributes; "" is the root) and datasets (path -> shape, type, values), with attributes.
+    """Writes groups (path -> attributes; "" is the root) and datasets (path -> shape, type, values).
 
     A dataset's values are asked for once, in order, and each array is let go before the next one. Groups on the way to
     a path need not be listed. An attribute is a str, a list of str (of one length in the file, as Keras'
     `weight_names`), a number or an array of numbers. GPT2Error when values are not as declared, and when an attribute
-    takes over 64 kB: split it, as Keras does (`weight_names0`, ...).
+    takes over 64 kB: split it, as Keras does (`weight_names0`, ...). notes: short texts as attributes
+    of datasets, path -> name -> text, which h5py gives back as str.
     """
     members = _members(groups, datasets)
     offsets, end = {}, _SUPERBLOCK
@@ -80,7 +90,7 @@ def write_hdf5(
         end += size + -size % 8
     metadata = _Metadata(end)
     placed = {
-        path: _Member(_add_dataset(metadata, path, shape, dtype, offsets[path], attributes.get(path, {})))
+        path: _Member(_add_dataset(metadata, path, shape, dtype, offsets[path], notes.get(path, {})))
         for path, (shape, dtype, _) in datasets.items()
     }
     for path in sorted(members, key=_depth, reverse=True):  # members before their group
@@ -194,7 +204,7 @@ def _add_dataset(
     shape: tuple[int, ...],
     dtype: np.dtype,
     offset: int,
-    attributes: Mapping[str, object],
+    notes: Mapping[str, str],
 ) -> int:
     """Returns the address of a dataset's object header."""
     size = math.prod(shape) * dtype.itemsize
@@ -204,7 +214,7 @@ def _add_dataset(
         _message(FILL, bytes([2, 2, 2, 1, 0, 0, 0, 0]), constant=True),  # the default: zeros
         _message(LAYOUT, struct.pack("<BBQQ", 3, 1, offset, size)),
     ]
-    messages += [_attribute(path, name, value) for name, value in attributes.items()]
+    messages += [_attribute(path, name, metadata.text(text, f"{name!r} of {path!r}")) for name, text in notes.items()]
     return metadata.add(_header(messages))
 
 
@@ -224,6 +234,8 @@ def _attribute(path: str, name: str, value: object) -> bytes:
     what = f"attribute {name!r} of {path!r}"
     if isinstance(value, str):
         dataspace, (datatype, data) = _dataspace(()), _texts([value], what)
+    elif isinstance(value, HeapText):
+        dataspace, datatype, data = _dataspace(()), VARIABLE_TEXT, value.reference()
     elif isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
         dataspace, (datatype, data) = _dataspace((len(value),)), _texts(value, what)
     else:  # an empty list becomes float64, as in Keras' own files
