@@ -13,7 +13,8 @@ with contextlib.suppress(ImportError):
 
 import tensorflow as tf
 
-from tests import frameworks
+from gpt2_core.cli.table import print_table
+from tests import frameworks, matrix
 
 # The models here are tiny: more threads only wait for each other, for long where another program uses the cores
 torch.set_num_threads(1)
@@ -40,3 +41,11 @@ def shakespeare():
     from gpt2_core.assets import SHAKESPEARE
 
     return SHAKESPEARE
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints which program's checkpoints were opened by which, for which heads."""
+    heading, rows = matrix.table(terminalreporter.stats.get("passed", ()))
+    if rows:
+        terminalreporter.section(f"what opens where: {matrix.LEGEND}")
+        print_table(rows, heading)

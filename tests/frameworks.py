@@ -73,6 +73,11 @@ def objective(out):
 class Runner:
     """What both frameworks do alike."""
 
+    @property
+    def package(self):
+        """The tree's name."""
+        return self.model_class("model").__module__.split(".")[0]
+
     def gradients(self, model, **inputs):
         """Returns the gradient of the objective by every weight."""
         return {name: x for name, x in self.learn(model, **inputs)[1].items() if not name.startswith("of ")}

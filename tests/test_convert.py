@@ -16,22 +16,21 @@ from gpt2_core.cli import main
 from gpt2_core.weights import HEADS
 from tests.frameworks import DATA, Keras, Torch
 from tests.heads import CONFIG
+from tests.matrix import opens
 
 ROOT = Path(__file__).parent.parent
 TRANSFORMERS = DATA / "transformers"
-# What other people's code wrote
-FOREIGN = {
-    "transformers 4.57, safetensors": TRANSFORMERS / "lm_head" / "model.safetensors",
-    "transformers 4.57, bin": TRANSFORMERS / "lm_head" / "pytorch_model.bin",
-    "transformers 4.57, bin in shards": TRANSFORMERS / "lm_head" / "sharded_bin",
-    "transformers 4.57, safetensors in shards": TRANSFORMERS / "lm_head" / "sharded_safetensors",
-    "transformers 4.57, h5 in shards": TRANSFORMERS / "lm_head" / "sharded_h5",
-    "transformers 4.57, h5": TRANSFORMERS / "lm_head" / "tf_model.h5",
-    "transformers 4.57, double heads h5": TRANSFORMERS / "double_heads" / "tf_model.h5",
-    "transformers 4.57, classifier h5": TRANSFORMERS / "sequence_classification" / "tf_model.h5",
-    "OpenAI, TensorFlow 1": DATA / "openai_tf1",
-    "KerasHub": DATA / "keras_hub",
-}
+# What other people's code wrote: who, and where it lies
+FOREIGN = [
+    ("transformers 4.57, safetensors", TRANSFORMERS / "lm_head" / "model.safetensors"),
+    ("transformers 4.57, bin", TRANSFORMERS / "lm_head" / "pytorch_model.bin"),
+    ("transformers 4.57, bin in shards", TRANSFORMERS / "lm_head" / "sharded_bin"),
+    ("transformers 4.57, safetensors in shards", TRANSFORMERS / "lm_head" / "sharded_safetensors"),
+    ("transformers 4.57, h5 in shards", TRANSFORMERS / "lm_head" / "sharded_h5"),
+    *(("transformers 4.57, h5", TRANSFORMERS / head / "tf_model.h5") for head in HEADS[:4]),
+    ("OpenAI, TensorFlow 1", DATA / "openai_tf1"),
+    ("KerasHub", DATA / "keras_hub"),
+]
 
 
 def bits(path):
@@ -41,10 +40,11 @@ def bits(path):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("source", FOREIGN)
-def test_foreign_checkpoints(source, to, tmp_path):
-    report = convert(FOREIGN[source], tmp_path, to)
-    expected = bits(FOREIGN[source])
+@pytest.mark.parametrize("writer, source", FOREIGN)
+def test_foreign_checkpoints(writer, source, to, tmp_path, record_property):
+    report = convert(source, tmp_path, to)
+    opens(record_property, writer, f"convert to {to}", report.head)
+    expected = bits(source)
     if report.tied:
         del expected["lm_head.weight"]
     assert bits(tmp_path) == expected and report.checked == len(expected)
@@ -52,21 +52,36 @@ def test_foreign_checkpoints(source, to, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64", "bfloat16"])
 @pytest.mark.parametrize("head", HEADS)
-def test_every_format_to_every_format(head, dtype, tmp_path):
-    """A ring: each format is written from the one before, the first again from the last."""
+def test_every_format_to_every_format(head, dtype, tmp_path, record_property):
+    """Written from what either framework saved, and loaded into either."""
     ring = [name for name in FORMATS if dtype != "bfloat16" or name != "tf-h5"]  # which has none
     model = Torch().create(head, dataclasses.replace(CONFIG, add_cross_attention=True), seed=2, dtype=dtype)
     model.save_pretrained(tmp_path / "start")
-    expected, before = bits(tmp_path / "start"), tmp_path / "start"
-    for first in ring:
-        for to in ring:
-            after = tmp_path / f"{first}-{to}"
-            convert(tmp_path / "start", tmp_path / first, first, force=True)
-            convert(tmp_path / first, after, to)
-            assert bits(after) == expected
-            before = after
-    keras = Keras().weights(Keras().load(head, before, dtype))
-    assert list(keras) == list(Torch().weights(model))
+    expected = bits(tmp_path / "start")
+    for writer in (Torch(), Keras()):
+        for first in ring:
+            folder = tmp_path / f"{writer.package} {first}"
+            writer.load(head, tmp_path / "start", "auto").save_pretrained(folder, format=first)
+            assert bits(folder) == expected
+            for to in ring:
+                convert(folder, folder / to, to)
+                assert bits(folder / to) == expected
+                opens(record_property, f"{writer.package}, {first}", f"convert to {to}", head)
+            for reader in (Torch(), Keras()):
+                reader.load(head, folder, "auto").save_pretrained(folder / reader.package)
+                assert bits(folder / reader.package) == expected
+                opens(record_property, f"{writer.package}, {first}", reader.package, head)
+
+
+@pytest.mark.parametrize("writer, source", FOREIGN)
+def test_foreign_checkpoints_in_either_framework(writer, source, framework, tmp_path, record_property):
+    with checkpoint.open(source) as found:
+        head = checkpoint.find_head(found)
+    framework.load(head, source).save_pretrained(tmp_path)
+    expected = bits(source)
+    expected.pop("lm_head.weight", None)  # tied
+    assert bits(tmp_path) == expected
+    opens(record_property, writer, framework.package, head)
 
 
 def test_what_it_says(capfd, tmp_path):
@@ -127,6 +142,6 @@ for i, source in enumerate(sys.argv[2:]):
     for to in FORMATS:
         print(convert(source, f"{sys.argv[1]}/{i}-{to}", to).checked)
 """
-    command = [sys.executable, "-c", code, str(tmp_path), *map(str, FOREIGN.values())]
+    command = [sys.executable, "-c", code, str(tmp_path), *(str(path) for _, path in FOREIGN)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert len(done.stdout.split()) == len(FOREIGN) * len(FORMATS)
