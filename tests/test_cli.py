@@ -56,6 +56,9 @@ ERAS = {
     "transformers/lm_head/sharded_h5": "shards as transformers writes them",
     "openai_tf1": "TensorFlow 1 and 2, V2 checkpoints, data files: 1",
     "keras_hub": "KerasHub on Keras 3",
+    "transformers_4_28/lm_head/tf_model.h5": "Keras 2.12.0, named as before transformers 4.30",
+    "transformers_4_28/lm_head/stream.pt": "a stream of pickles, before PyTorch 1.6",
+    "transformers_tf_safetensors/lm_head": "format 'tf'",
 }
 
 
@@ -123,6 +126,11 @@ def test_verify_compares_weights(capfd, tmp_path):
     assert "0 of 28" in text and "wte.weight" in text
     main(["convert", LM, str(tmp_path), "--dtype", "bf16"])
     assert "bfloat16" in said(capfd, "verify", LM, tmp_path, code=1)
+
+
+def test_verify_takes_a_tied_head_for_the_word_table(capfd):
+    for a, b in ((LM, DATA / "transformers_4_28" / "lm_head" / "pytorch_model.bin"), (LM, LM)):
+        assert "equal bit for bit" in said(capfd, "verify", a, b) and "equal bit for bit" in said(capfd, "verify", b, a)
 
 
 def test_verify_compares_outputs_of_two_checkpoints(capfd, tmp_path):

@@ -19,7 +19,8 @@ from tests.heads import CONFIG
 from tests.matrix import opens
 
 ROOT = Path(__file__).parent.parent
-TRANSFORMERS = DATA / "transformers"
+TRANSFORMERS, OLD = DATA / "transformers", DATA / "transformers_4_28"
+TF_SAFETENSORS = DATA / "transformers_tf_safetensors"
 # What other people's code wrote: who, and where it lies
 FOREIGN = [
     ("transformers 4.57, safetensors", TRANSFORMERS / "lm_head" / "model.safetensors"),
@@ -28,6 +29,11 @@ FOREIGN = [
     ("transformers 4.57, safetensors in shards", TRANSFORMERS / "lm_head" / "sharded_safetensors"),
     ("transformers 4.57, h5 in shards", TRANSFORMERS / "lm_head" / "sharded_h5"),
     *(("transformers 4.57, h5", TRANSFORMERS / head / "tf_model.h5") for head in HEADS[:4]),
+    *(("transformers 4.28, h5", OLD / head / "tf_model.h5") for head in HEADS[1:4]),
+    *(("transformers 4.28, bin with masks and head", OLD / head / "pytorch_model.bin") for head in HEADS[1:3]),
+    ("transformers 4.28, stream of pickles", OLD / "lm_head" / "stream.pt"),
+    *(("transformers 4.57 TF, safetensors", TF_SAFETENSORS / head) for head in HEADS[1:4]),
+    ("transformers 4.57 TF, safetensors in shards", TF_SAFETENSORS / "lm_head_sharded"),
     ("OpenAI, TensorFlow 1", DATA / "openai_tf1"),
     ("KerasHub", DATA / "keras_hub"),
 ]
@@ -82,6 +88,15 @@ def test_foreign_checkpoints_in_either_framework(writer, source, framework, tmp_
     expected.pop("lm_head.weight", None)  # tied
     assert bits(tmp_path) == expected
     opens(record_property, writer, framework.package, head)
+
+
+@pytest.mark.parametrize("source", [path for who, path in FOREIGN if who.startswith("transformers")])
+def test_every_era_of_transformers_holds_the_same_weights(source):
+    head = next(part for part in reversed(source.parts) if part.removesuffix("_sharded") in HEADS)
+    expected = bits(TRANSFORMERS / head.removesuffix("_sharded") / "tf_model.h5")
+    ours = bits(source)
+    assert ours.pop("lm_head.weight", ours["wte.weight"]) == ours["wte.weight"]
+    assert ours == expected
 
 
 def test_what_it_says(capfd, tmp_path):

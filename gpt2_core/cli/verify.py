@@ -133,7 +133,7 @@ def unequal_weights(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> list[
     """Returns a Difference for every tensor whose type, shape or bits are not the same, one in memory at a time."""
     unequal = []
     for name in dict.fromkeys([*a, *b]):
-        ours, theirs = (source.tensors.get(name) for source in (a, b))
+        ours, theirs = (_tensor(source, name) for source in (a, b))
         if ours and theirs and ours.same_bits(theirs):
             continue
         (found,) = parity.compare(*({name: t.array()} if t else {} for t in (ours, theirs)))
@@ -141,6 +141,12 @@ def unequal_weights(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> list[
             found = found._replace(note=f"{ours.dtype} and {theirs.dtype} {found.note}".strip())
         unequal.append(found)
     return unequal
+
+
+def _tensor(source: checkpoint.Checkpoint, name: str) -> checkpoint.Tensor | None:
+    """Returns a tensor by its name; a tied head is the word table, whether or not the file repeats it."""
+    tied = source.config is None or source.config.tie_word_embeddings
+    return source.tensors.get(name) or (source.tensors.get("wte.weight") if tied and name == "lm_head.weight" else None)
 
 
 def _as_json(d: parity.Difference) -> dict:
