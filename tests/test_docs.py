@@ -44,6 +44,21 @@ def test_the_quickstart_runs(tmp_path, monkeypatch, capsys):
             assert program == "gpt2" and main(arguments) == 0, command
 
 
+def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "checkpoints.md"
+    for line, code in blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "safetensors __metadata__ says format 'pt' 100 8",
+        "(188, 564) float16",
+        "100 [] 100",
+    ]
+    for command in "".join(script for _, script in blocks(page, "sh")).splitlines():
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "gpt2" and main(arguments) == 0, command
+
+
 def test_the_table_of_weights_is_the_code_s():
     done = subprocess.run([sys.executable, "docs/make_weights.py"], capture_output=True, cwd=ROOT, check=True)
     assert done.stdout.decode() == (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")

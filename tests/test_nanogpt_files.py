@@ -13,6 +13,7 @@ from torch import nn
 from gpt2_core import GPT2Error, checkpoint, convert
 from gpt2_core.parity import require_close
 from tests.frameworks import to_numpy
+from tests.matrix import opens
 
 V, PADDED, P, C, L, H = 50300, 50304, 16, 24, 2, 3
 IDS = np.random.default_rng(0).integers(0, V, (2, 9))
@@ -101,7 +102,7 @@ def save_llm_c(model, path, *, version):
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod."])
 @pytest.mark.parametrize("bias", [True, False])
-def test_nanogpt(framework, bias, prefix, tmp_path):
+def test_nanogpt(framework, bias, prefix, tmp_path, record_property):
     theirs = Model(bias)
     save_nanogpt(theirs, tmp_path / "ckpt.pt", bias=bias, prefix=prefix)
     model = framework.load("lm_head", tmp_path)
@@ -112,6 +113,7 @@ def test_nanogpt(framework, bias, prefix, tmp_path):
     )
     ours = framework.run(model, input_ids=IDS)["logits"]
     require_close({"logits": ours}, {"logits": theirs.logits(torch.as_tensor(IDS))}, 1e-5)
+    opens(record_property, "nanoGPT's layout, a stand-in", framework.package, "lm_head")
     with checkpoint.open(tmp_path / "ckpt.pt") as source:
         assert {"optimizer", "iter_num", "best_val_loss", "h.0.attn.bias"} <= {
             name.removeprefix(prefix).removeprefix("transformer.") for name in source.skipped
@@ -119,7 +121,7 @@ def test_nanogpt(framework, bias, prefix, tmp_path):
 
 
 @pytest.mark.parametrize("version", [3, 5])
-def test_llm_c(framework, version, tmp_path):
+def test_llm_c(framework, version, tmp_path, record_property):
     theirs = Model(approximate="tanh")
     save_llm_c(theirs, tmp_path / "model.bin", version=version)
     model = framework.load("lm_head", tmp_path / "model.bin")
@@ -128,6 +130,7 @@ def test_llm_c(framework, version, tmp_path):
         theirs = theirs.to(torch.bfloat16).float()
     ours = framework.run(model, input_ids=IDS)["logits"]
     require_close({"logits": ours}, {"logits": theirs.logits(torch.as_tensor(IDS))[..., :V]}, 1e-5)
+    opens(record_property, "llm.c's layout, a stand-in", framework.package, "model")
 
 
 def test_converted_they_are_ordinary_checkpoints(tmp_path):
