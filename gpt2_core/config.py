@@ -284,7 +284,7 @@ def _unnamed(num_labels: int) -> dict[int, str]:
     return {i: f"LABEL_{i}" for i in range(num_labels)}
 
 
-_MOST_LABELS = 1_000_000
+_MOST_LABELS = 500_000  # whose names take 150 MB
 
 
 def _settle_labels(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import torch
 
 from gpt2_core import GPT2Config, GPT2Error, checkpoint, convert
 from gpt2_core.atomic import JOURNAL, Replacement
-from gpt2_core.checkpoint.shards import size_in_bytes
+from gpt2_core.checkpoint.safetensors_file import write_safetensors
+from gpt2_core.checkpoint.shards import index_text, size_in_bytes
 from gpt2_core.checkpoint.tensor import STORAGE, Tensor
 from gpt2_core.checkpoint.tensor import convert as convert_bits
 from gpt2_core.initial import initial_weights
@@ -343,6 +344,22 @@ def test_convert_takes_the_tokenizer_along(tmp_path, shakespeare):
     assert len(GPT2Tokenizer.from_pretrained(tmp_path / "a" / "tf_model.h5")) == 2048
     convert(tmp_path / "a", tmp_path / "a", force=True)
     assert len(GPT2Tokenizer.from_pretrained(tmp_path / "a")) == 2048
+
+
+def test_shards_whose_word_table_is_called_lm_head(tmp_path):
+    """As safetensors' save_model names it; the index is compared with what the shards hold, before it is renamed."""
+    with checkpoint.open(LM) as source:
+        tensors = {**source.tensors, "lm_head.weight": source.tensors["wte.weight"]}
+        del tensors["wte.weight"]
+        expected = {name: source[name].tobytes() for name in source}
+        source.config.save_pretrained(tmp_path)
+        first = {name: tensors[name] for name in list(tensors)[:9]}
+        shards = {"a.safetensors": first, "b.safetensors": {n: x for n, x in tensors.items() if n not in first}}
+        for name, shard in shards.items():
+            write_safetensors(tmp_path / name, shard, {})
+    (tmp_path / "model.safetensors.index.json").write_text(index_text(shards))
+    with checkpoint.open(tmp_path) as source:
+        assert expected.items() <= {name: source[name].tobytes() for name in source}.items()
 
 
 def test_convert_takes_floating_types_alone(tmp_path):

@@ -71,6 +71,7 @@ def read_keras_archive(file: TensorFile) -> Contents:
     config = member_bytes(file, members["config.json"], _MAX_CONFIG)
     check = functools.cache(functools.partial(check_member, file, weights))
     opened = Hdf5File(_Part(file, weights), f"{file.path} ({KERAS_FILE})")
+    opened.check_byte_order()
     contents = read_keras_h5(file, opened, weights.offset, check)
     return dataclasses.replace(contents, fields=_fields(config), era=(*contents.era, "a .keras archive"))
 

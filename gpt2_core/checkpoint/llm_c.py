@@ -17,6 +17,7 @@ MAGIC = (20240326).to_bytes(4, "little")
 _HEADER = 1024  # bytes
 _DTYPES = {3: "float32", 5: "bfloat16"}
 _MOST = 2**31  # of any size; more cannot be a file
+_PADDED_TO = 128  # rows of the word table, a multiple of which there is
 
 
 def read_llm_c(file: TensorFile) -> Contents:
@@ -28,21 +29,24 @@ def read_llm_c(file: TensorFile) -> Contents:
     if version not in _DTYPES:
         raise GPT2Error(f"{file.path} is of llm.c's version {version}; this reads {' and '.join(map(str, _DTYPES))}")
     sizes = (n_positions, vocab_size, n_layer, n_head, C, padded)
-    if not all(0 < n < _MOST for n in sizes) or padded < vocab_size:
+    if not all(0 < n < _MOST for n in sizes) or not 0 <= padded - vocab_size < _PADDED_TO:
         raise file.damaged(f"its header holds the sizes {', '.join(map(str, sizes))}")
     dtype = _DTYPES[version]
+    kinds = _kinds(padded, n_positions, C)
+    numbers = sum(math.prod(shape) * (n_layer if name.startswith("h.") else 1) for name, shape in kinds)
+    end = _HEADER + numbers * STORAGE[dtype].itemsize
+    if end > file.size:
+        raise file.damaged(f"{kinds[-1][0]} ends at byte {end} of {file.size}")
+    if end < file.size:
+        raise file.damaged(f"{file.size - end} bytes follow the last tensor")
     tensors: dict[str, Tensor] = {}
     position = _HEADER
-    for name, shape in _kinds(padded, n_positions, C):
+    for name, shape in kinds:
         layers = range(n_layer) if name.startswith("h.") else [None]
         for i in layers:
             kept = (vocab_size, C) if name == "wte.weight" else shape
             tensors[name if i is None else name.replace("h.", f"h.{i}.", 1)] = file.tensor(dtype, kept, position)
             position += math.prod(shape) * STORAGE[dtype].itemsize
-            if position > file.size:
-                raise file.damaged(f"{name} ends at byte {position} of {file.size}")
-    if position != file.size:
-        raise file.damaged(f"{file.size - position} bytes follow the last tensor")
     fields = {"vocab_size": vocab_size, "n_positions": n_positions, "n_layer": n_layer, "n_head": n_head, "n_embd": C}
     return Contents("llm.c", tensors, fields, era=(f"version {version}",))
 

@@ -8,10 +8,20 @@ Source: the opcodes' documentation in Python's pickletools, which also splits th
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import GPT2Error
+
+
+class Readable(Protocol):
+    """What is asked of a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns up to `size` bytes."""
+
+    def readline(self) -> bytes:
+        """Returns the bytes up to the end of a line."""
 
 
 class Global(NamedTuple):
@@ -39,14 +49,14 @@ class Persistent(NamedTuple):
     key: Any
 
 
-def read_pickle(file: BinaryIO, name: str, seen: list[Persistent] | None = None) -> object:
+def read_pickle(file: Readable, name: str, seen: list[Persistent] | None = None) -> object:
     """Returns what the pickle at the file's position describes and leaves the file behind it; `name` is for errors.
 
     Every reference to what lies outside of the pickle is added to `seen`.
     """
     machine = _Machine([] if seen is None else seen)
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]
             machine.step(opcode.name, argument)
         return machine.result()
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, UnicodeError, RecursionError) as error:
@@ -56,34 +66,18 @@ def read_pickle(file: BinaryIO, name: str, seen: list[Persistent] | None = None)
         ) from None
 
 
+_MOST_BITS = 1024  # of a whole number; the longest of torch's has 80, and printing long ones takes time
+_MOST_COPIED = 1_000_000
+_MOST_OPERATIONS = 1_000_000  # beside those that only read a value; XL with its optimizer needs some 100,000
 _MARK = object()
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 # Those whose argument is the value
-_VALUES = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-    ]
-)
+_VALUES = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
+    "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES",
+    "BINBYTES8", "BYTEARRAY8",
+}  # fmt: skip
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 
@@ -95,12 +89,20 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.seen = seen
+        self.copied = 0  # parts of dicts
+        self.operations = 0
 
     def step(self, name: str, argument: Any) -> None:
         """Executes one operation."""
         if name in _VALUES:
+            if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+                raise ValueError(f"a number has {argument.bit_length()} bits")
             self.stack.append(argument)
-        elif name in _CONSTANTS:
+            return
+        self.operations += 1
+        if self.operations > _MOST_OPERATIONS:
+            raise ValueError(f"it has more than {_MOST_OPERATIONS} operations")
+        if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
@@ -159,7 +161,7 @@ class _Machine:
         self.stack.append(self._to_mark())
 
     def _dict(self, _) -> None:
-        self.stack.append(dict(_pairs(self._to_mark())))
+        self.stack.append(_put({}, self._to_mark()))
 
     def _append(self, _) -> None:
         self._extend(self._take(1))
@@ -189,58 +191,66 @@ class _Machine:
         target = self.stack[-1].items if isinstance(self.stack[-1], Call) else self.stack[-1]
         if not isinstance(target, dict):
             raise ValueError(f"it sets items of {type(target).__name__}")
-        target.update(_pairs(items))
+        _put(target, items)
 
     def _global(self, argument: str) -> None:
         self.stack.append(Global(*argument.split(" ", 1)))
 
     def _stack_global(self, _) -> None:
         module, name = self._take(2)
-        self.stack.append(Global(str(module), str(name)))
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("it names a global by what is no text")
+        self.stack.append(Global(module, name))
 
     def _reduce(self, _) -> None:
         function, arguments = self._take(2)
-        self.stack.append(_called(function, arguments))
+        self.stack.append(self._called(function, arguments))
 
     def _newobj(self, _) -> None:
         self._reduce(_)
 
     def _newobj_ex(self, _) -> None:
         function, arguments, _ = self._take(3)
-        self.stack.append(_called(function, arguments))
+        self.stack.append(self._called(function, arguments))
 
     def _obj(self, _) -> None:
         function, *arguments = self._to_mark()
-        self.stack.append(_called(function, tuple(arguments)))
+        self.stack.append(self._called(function, tuple(arguments)))
 
     def _inst(self, argument: str) -> None:
-        self.stack.append(_called(Global(*argument.split(" ", 1)), tuple(self._to_mark())))
+        self.stack.append(self._called(Global(*argument.split(" ", 1)), tuple(self._to_mark())))
 
     def _build(self, _) -> None:
         (state,) = self._take(1)
         if isinstance(self.stack[-1], Call):
             self.stack[-1].state = state
 
+    def _called(self, function: object, arguments: object) -> object:
+        """Returns the record of a call; of an OrderedDict a dict, which is what all else treats it as."""
+        if not isinstance(arguments, tuple):
+            raise ValueError(f"it calls with {type(arguments).__name__}")
+        if type(function) is Global and function == ("collections", "OrderedDict"):
+            (items,) = arguments or ([],)  # Python 2 gives them to the constructor
+            parts = [part for item in items for part in item]
+            self.copied += len(parts)
+            if self.copied > _MOST_COPIED:
+                raise ValueError("it makes dicts of one list again and again")
+            return _put({}, parts)
+        return Call(function, arguments)
+
     def _binpersid(self, _) -> None:
         self.stack.append(Persistent(*self._take(1)))
         self.seen.append(self.stack[-1])
 
 
-def _called(function: object, arguments: object) -> object:
-    """Returns the record of a call; of an OrderedDict a dict, which is what all else treats it as."""
-    if not isinstance(arguments, tuple):
-        raise ValueError(f"it calls with {type(arguments).__name__}")
-    if type(function) is Global and function == ("collections", "OrderedDict"):
-        (items,) = arguments or ([],)  # Python 2 gives them to the constructor
-        return dict(_pairs([part for item in items for part in item]))
-    return Call(function, arguments)
-
-
-def _pairs(items: list) -> Iterator[tuple]:
-    keys, values = items[::2], items[1::2]
-    for key in keys:
+def _put(target: dict, items: list) -> dict:
+    """Returns a dict with items added, keys and values by turns; no key may come twice, as no dict is saved so."""
+    for key, value in zip(items[::2], items[1::2], strict=True):
         _check_hashable(key)
-    return zip(keys, values, strict=True)
+        if key in target:
+            raise ValueError(f"a dict holds {key!r} twice")
+        target[key] = value
+    return target
 
 
 def _check_hashable(key: object) -> None:

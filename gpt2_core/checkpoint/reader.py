@@ -127,6 +127,8 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
             contents = read_contents(files[-1])
             files += contents.files
             _collect(shard, contents, found)
+        if shards:
+            _check_index(file, shards, len(found.tensors) + len(found.skipped))
         if is_linear(found.tensors):
             found.transposed.extend(projections(found.tensors))
             found = found._replace(tensors=from_linear(found.tensors))
@@ -134,8 +136,6 @@ def open_checkpoint(source: str | Path, **overrides) -> Checkpoint:
         if config and config.tie_word_embeddings and "lm_head.weight" in found.tensors:
             # of two tied names safetensors' save_model keeps the first
             found.tensors.setdefault("wte.weight", found.tensors["lm_head.weight"])
-        if shards:
-            _check_index(file, shards, len(found.tensors) + len(found.skipped))
     except BaseException:
         for opened in files:
             opened.close()

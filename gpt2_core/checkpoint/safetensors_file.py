@@ -23,7 +23,7 @@ _DTYPES = {
 }  # fmt: skip
 _CODES = {name: code for code, name in _DTYPES.items()}
 _METADATA = "__metadata__"
-_MAX_HEADER = 100_000_000  # the format's own limit
+_MAX_HEADER = 16_000_000  # bytes; XL has 60,000. The format allows more, but JSON takes thirty times as much memory
 _MAX_RANK, _MOST = 32, 2**63  # what numpy can describe; beyond it, products alone can take for ever
 
 

@@ -22,7 +22,8 @@ INDEX_SUFFIX = ".index"
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")  # how the index ends
 _FOOTER = 48  # bytes
 _TRAILER = 5  # of each block: how it is compressed, and a checksum
-_MAX_INDEX = 100_000_000  # bytes; that of XL has 50,000
+_LONGEST_NAME = 4096  # bytes; rows that each lengthen the one before could fill any memory
+_MAX_INDEX = 5_000_000  # bytes; that of XL has 50,000, and its optimizer's as many
 _DTYPES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64", 10: "bool", 14: "bfloat16",
     17: "uint16", 19: "float16", 22: "uint32", 23: "uint64",
@@ -86,8 +87,13 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yields key and value of every row of the table."""
     _, position = varint(data, len(data) - _FOOTER)  # the block of blocks about blocks, which is empty
     _, position = varint(data, position)
+    left = len(data)
     for _, handle in _block(data, *_handle(data, position)):
-        yield from _block(data, *_handle(handle, 0))
+        offset, size = _handle(handle, 0)
+        left -= size
+        if left < 0:
+            raise ValueError("its blocks overlap")
+        yield from _block(data, offset, size)
 
 
 def _handle(data: bytes, position: int) -> tuple[int, int]:
@@ -110,6 +116,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         shared, position = varint(block, position)
         unshared, position = varint(block, position)
         length, position = varint(block, position)
+        if shared + unshared > _LONGEST_NAME:
+            raise ValueError(f"a row at byte {offset + position} has a name of {shared + unshared} bytes")
         if shared > len(key) or position + unshared + length > end:
             raise ValueError(f"a row at byte {offset + position} does not end")
         key = key[:shared] + block[position : position + unshared]

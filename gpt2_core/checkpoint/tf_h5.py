@@ -33,6 +33,7 @@ _KERAS_VERSION = "2.19.0"  # of the tf_keras whose layout this is
 def read_hdf5(file: TensorFile) -> Contents:
     """Returns the weights of an open HDF5 file, laid out as Keras 3 does, or as Keras 2, by the datasets' paths."""
     opened = Hdf5File(file.file, str(file.path))
+    opened.check_byte_order()
     if is_keras_3(opened):
         return read_keras_h5(file, opened)
     tensors = {}
@@ -46,7 +47,7 @@ def read_hdf5(file: TensorFile) -> Contents:
 
 def _era(opened: Hdf5File) -> tuple[str, ...]:
     """Returns what the file tells of its time: the version of Keras, and how the word table is called."""
-    version = opened.groups[""].get("keras_version")
+    version = opened.groups.get("", {}).get("keras_version")  # without a root group in what is damaged
     parts = [f"Keras {version}" if isinstance(version, str) else "shards as transformers writes them"]
     if any(path.endswith("wte/weight:0") for path in opened.datasets):
         parts.append("named as before transformers 4.30")

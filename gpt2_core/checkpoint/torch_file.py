@@ -22,7 +22,7 @@ from .zip_members import check_member, member_bytes, zip_members
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
-_MAX_PICKLE = 100_000_000  # bytes; XL with its optimizer needs under one million
+_MAX_PICKLE = 20_000_000  # bytes; XL with its optimizer needs under one million
 _UNTYPED = "UntypedStorage"
 _TYPES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
@@ -43,12 +43,15 @@ class _Storage(NamedTuple):
 
 
 class TorchFile:
-    """What torch.save wrote into an open file: `value`, of containers and numbers, its tensors still Call records."""
+    """What torch.save wrote into an open file: `value`, of containers and numbers, its tensors still Call records.
+
+    `unused`: the names of storages that nothing in the pickle refers to, of which torch saves none.
+    """
 
     def __init__(self, file: TensorFile):
         self._file = file
         zipped = file.bytes_at(0, min(4, file.size)) == b"PK\x03\x04"
-        self.value, self._storage = _read_zip(file) if zipped else _read_stream(file)
+        self.value, self._storage, self.unused = _read_zip(file) if zipped else _read_stream(file)
         self.era = ("a zip, PyTorch 1.6 and later" if zipped else "a stream of pickles, before PyTorch 1.6",)
 
     def tensor(self, name: str, value: object) -> Tensor | None:
@@ -67,7 +70,7 @@ class TorchFile:
     def _rebuilt(
         self, name, reference, start, shape, stride, requires_grad=False, hooks=None, dtype=None, *_
     ) -> Tensor:
-        key, storage_type, *view = _storage_key(reference)
+        key, storage_type, count, *view = _storage_key(reference)
         stored = _TYPES.get(storage_type.name)
         if isinstance(dtype, Global) and storage_type.name == _UNTYPED:
             stored = dtype.name
@@ -75,6 +78,8 @@ class TorchFile:
             shown = dtype if isinstance(dtype, Global) else storage_type
             raise GPT2Error(f"{self._file.path}: {name!r} has type {shown}; this reads {', '.join(STORAGE)}")
         storage = self._storage(key)
+        if count * STORAGE[_TYPES[storage_type.name]].itemsize != storage.nbytes:
+            raise self._file.damaged(f"{name!r} is of {count} numbers, of which {storage.nbytes} bytes are stored")
         if view and view[0] is not None:  # of a storage within another one, as PyTorch 0.3 had them
             start += view[0][1]
         if not all(type(n) is int and n >= 0 for n in (start, *shape, *stride)) or len(shape) != len(stride):
@@ -112,7 +117,7 @@ def _unwrapped(value: object) -> object:
     return value
 
 
-def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
+def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage], list[str]]:
     members = zip_members(file)
     roots = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -131,15 +136,12 @@ def _read_zip(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
 
     seen: list[Persistent] = []
     value = read_pickle(io.BytesIO(pickled), str(file.path), seen)
-    unused = {name for name in members if name.startswith(f"{root}data/")} - {
-        f"{root}data/{key}" for key in _types(seen)
-    }
-    if unused:
-        raise file.damaged(f"no tensor uses {min(unused)}, and torch saves no numbers without one")
-    return value, storage
+    used = {f"{root}data/{key}" for key in _types(seen)}
+    storages = [name for name in members if name.startswith(f"{root}data/") and not name.endswith("/")]
+    return value, storage, [name for name in storages if name not in used]
 
 
-def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
+def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage], list[str]]:
     """Reads a magic number, a version, facts of the machine, the object and the keys of its storages; bytes follow.
 
     These are little endian whatever the machine was: what the file tells of it is not needed, and torch ignores it.
@@ -165,7 +167,7 @@ def _read_stream(file: TensorFile) -> tuple[object, Callable[[str], _Storage]]:
             raise file.damaged(f"it lacks the numbers of storage {key}")
         return storages[key]
 
-    return value, storage
+    return value, storage, []
 
 
 class _Start:
@@ -185,7 +187,7 @@ class _Start:
 
 def _types(seen: list[Persistent]) -> dict[str, str | None]:
     """Returns the type of each storage that a pickle names, None of one that is not known here."""
-    found = {}
+    found: dict[str, str | None] = {}
     for reference in seen:
         with contextlib.suppress(ValueError):
             key, storage_type, *_ = _storage_key(reference)
@@ -211,14 +213,14 @@ def _stream_storages(file: TensorFile, types: dict[str, str | None], keys: list)
 
 
 def _storage_key(reference: object) -> tuple:
-    """Returns key and type of the storage that a reference names, and what may follow; ValueError where it is none."""
+    """Returns key, type and length of a storage, and what may follow; ValueError where a reference is to none."""
     parts = reference.key if isinstance(reference, Persistent) else None
     if not isinstance(parts, tuple) or len(parts) < 5 or parts[0] != "storage":
         raise ValueError("no storage")
-    _, storage_type, key, _, _, *view = parts
-    if not isinstance(key, str) or not isinstance(storage_type, Global):
+    _, storage_type, key, _, count, *view = parts
+    if not isinstance(key, str) or not isinstance(storage_type, Global) or type(count) is not int:
         raise ValueError("no storage")
-    return key, storage_type, *view
+    return key, storage_type, count, *view
 
 
 def _names(function: object, module: str, *names: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..errors import GPT2Error
 from .contents import Contents
-from .pickles import Call
+from .pickles import Call, Global
 from .tensor import Tensor, TensorFile
 from .torch_file import TorchFile
 
@@ -27,26 +27,39 @@ def read_torch(file: TensorFile) -> Contents:
             skipped.append(name)
         else:
             tensors[name] = tensor
-    arguments = beside.get("model_args")  # nanoGPT's
-    fields = arguments if isinstance(arguments, dict) else None
-    return Contents("torch", tensors, fields, saved.era, (*skipped, *beside))
+    if saved.unused:
+        raise file.damaged(f"no tensor uses {saved.unused[0]}, and torch saves no numbers without one")
+    return Contents("torch", tensors, _fields(beside.get("model_args")), saved.era, (*skipped, *beside))
+
+
+def _fields(arguments: object) -> dict | None:
+    """Returns nanoGPT's model_args; what is no number, name or None is left out, as it could be of any depth."""
+    if not isinstance(arguments, dict):
+        return None
+    return {key: x for key, x in arguments.items() if isinstance(key, str) and isinstance(x, str | int | float | None)}
 
 
 def _find(file: TensorFile, saved: TorchFile) -> tuple[dict, dict]:
     """Returns the names and values of the weights, and what was saved beside them."""
     value = saved.value
     parts = value if isinstance(value, dict) else {}
-    candidates: list[tuple[dict, dict]] = [(_named_values(value), {})]
-    for key, part in parts.items():
-        candidates.append((_named_values(part), {str(other): x for other, x in parts.items() if other != key}))
-    for names, beside in candidates:
+    each = {id(part): part for part in (value, *parts.values())}
+    candidates = [(_named_values(part), part) for part in each.values()]
+    for names, part in candidates:
         if any(name.endswith(_WORD_TABLE) for name in names):
-            return names, beside
-    for names, beside in candidates:  # a shard without it
+            return names, _beside(parts, part)
+    for names, part in candidates:  # a shard without it
         if any(saved.tensor(name, x) is not None for name, x in names.items()):
-            return names, beside
-    what = str(value.function) if isinstance(value, Call) else type(value).__name__
+            return names, _beside(parts, part)
+    called = value.function if isinstance(value, Call) else None
+    what = str(called) if isinstance(called, Global) else type(value).__name__
     raise GPT2Error(f"{file.path} holds no state_dict of tensors, but a {what}: torch.save(model.state_dict(), file)")
+
+
+def _beside(parts: dict, found: object) -> dict:
+    """Returns the parts of a record other than the weights that were found; none where these are all of it."""
+    inside = any(part is found for part in parts.values())
+    return {str(key): part for key, part in parts.items() if part is not found} if inside else {}
 
 
 def _named_values(place: object) -> dict:

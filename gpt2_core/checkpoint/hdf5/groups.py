@@ -52,6 +52,7 @@ def _symbol_table(source: Source, tree: int, heap: int, what: str) -> Iterator[t
         if kind != 0 or level > _MAX_DEPTH or expected not in (None, level):
             raise source.damaged(f"a B-tree node of {what} has type {kind} and level {level}")
         children = source.fields(address + 24, 16 * used, f"a B-tree node of {what}")
+        source.taken.append((address, address + source.node_size))
         for _ in range(used):
             children.take(8)  # the key: a name that says where to search
             stack.append((children.uint(8), level - 1))
@@ -64,6 +65,7 @@ def _symbols(source: Source, address: int, names: bytes, what: str) -> Iterator[
     head.take(1)
     count = head.uint(2)
     entries = source.fields(address + 8, 40 * count, f"a symbol table node of {what}")
+    source.taken.append((address, address + source.symbols_size))
     for _ in range(count):
         start, header, cached = entries.uint(8), entries.uint(8), entries.uint(4)
         entries.take(20)

@@ -185,8 +185,8 @@ def _bool(fields: Fields, version: int) -> np.dtype | None:
     return np.dtype(bool) if is_bool else None
 
 
-def read_layout(fields: Fields, path: str) -> tuple[int, int | None]:
-    """Returns where in the file a dataset's values start, and their size if it is said (IV.A.2.i)."""
+def read_layout(fields: Fields, path: str) -> tuple[int, int | None, bool]:
+    """Returns where a dataset's values start, their size if it is said, and if they lie in this message (IV.A.2.i)."""
     version = fields.version(1, 2, 3, 4, 5)
     rank = fields.uint(1) if version < 3 else 0
     kind = fields.uint(1)
@@ -198,7 +198,7 @@ def read_layout(fields: Fields, path: str) -> tuple[int, int | None]:
             "again plainly, or run `h5repack -f NONE -l CONTI` on it"
         )
     if kind == 1:  # contiguous
-        return fields.uint(8), fields.uint(8) if version >= 3 else None
-    fields.take(4 * rank)  # compact: the values stand in the message itself
+        return fields.uint(8), fields.uint(8) if version >= 3 else None, False
+    fields.take(4 * rank)
     size = fields.uint(2 if version >= 3 else 4)
-    return fields.part(size).offset, size
+    return fields.part(size).offset, size, True

@@ -5,6 +5,7 @@ no dataset's values are read. Source: HDF5 File Format Specification, version 3.
 """
 
 import math
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ class Hdf5File:
         self.groups: dict[str, dict[str, object]] = {}
         self.datasets: dict[str, Dataset] = {}
         self._source = Source(file, name)
+        self._compact: set[str] = set()  # paths of datasets whose values lie among the metadata
         self._attributes = AttributeReader(self._source)
         self._walk(_read_superblock(self._source))
         self._check_overlaps()
@@ -116,7 +118,8 @@ class Hdf5File:
             raise source.refused(f"keeps the values of {what} in another file, which is not read")
         if not {DATASPACE, DATATYPE} <= found.keys():
             raise source.damaged(f"{what} has no shape or no type")
-        offset, stored = read_layout(found[LAYOUT], path)
+        offset, stored, compact = read_layout(found[LAYOUT], path)
+        self._compact |= {path} if compact else set()
         if FILTERS in found:
             raise source.damaged(f"{what} is compressed and not in chunks")
         dtype = read_datatype(found[DATATYPE]).dtype
@@ -135,14 +138,36 @@ class Hdf5File:
             )
         return Dataset(shape, dtype, offset, self._read_attributes(messages, what))
 
+    def check_byte_order(self) -> None:
+        """GPT2Error where floats of both byte orders are mixed, as one flipped bit does and no program."""
+        floats = {path: dataset.dtype for path, dataset in self.datasets.items() if dataset.dtype.kind == "f"}
+        orders = {dtype.newbyteorder("<") == dtype: path for path, dtype in floats.items()}
+        if len(orders) > 1:
+            raise self._source.damaged(f"the bytes of {orders[True]!r} and {orders[False]!r} are in opposite orders")
+
     def _check_overlaps(self) -> None:
-        """GPT2Error when two datasets claim the same bytes."""
+        """GPT2Error when two datasets claim the same bytes, or one those that describe the file."""
         end, owner = 0, ""
-        stored = [(dataset.offset, dataset.nbytes, path) for path, dataset in self.datasets.items()]
-        for offset, nbytes, path in sorted(stored):
+        stored = sorted((dataset.offset, dataset.nbytes, path) for path, dataset in self.datasets.items())
+        for offset, nbytes, path in stored:
             if nbytes and offset < end:
                 raise self._source.damaged(f"datasets {owner!r} and {path!r} share bytes")
             end, owner = offset + nbytes, path
+        described = _joined(self._source.taken)
+        for offset, nbytes, path in stored:
+            before = bisect_left(described, (offset + nbytes,)) - 1
+            if nbytes and path not in self._compact and before >= 0 and described[before][1] > offset:
+                raise self._source.damaged(f"dataset {path!r} lies where the file describes what it holds")
+
+
+def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns stretches that cover the same bytes, sorted and apart."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(stretches):
+        if joined and start <= joined[-1][1]:
+            start, end = joined[-1][0], max(end, joined.pop()[1])
+        joined.append((start, end))
+    return joined
 
 
 def _read_superblock(source: Source) -> int:
@@ -158,11 +183,15 @@ def _read_superblock(source: Source) -> int:
     widths = (fields.uint(1), fields.uint(1))
     if widths != (8, 8):
         raise source.refused(f"has addresses and lengths of {widths} bytes; known here: 8")
-    return _older_root(fields, version) if version < 2 else _newer_root(fields, version)
+    root = _older_root(fields, version) if version < 2 else _newer_root(fields, version)
+    source.taken = [(0, {0: 96, 1: 100}.get(version, 48))]  # it was read in one piece with what may follow
+    return root
 
 
 def _older_root(fields: Fields, version: int) -> int:
-    fields.take(9 + 4 * version)  # unused, B-tree sizes, flags; version 1: the same for chunks
+    fields.take(1)
+    fields.source.symbols_size, fields.source.node_size = 8 + 80 * fields.uint(2), 32 + 32 * fields.uint(2)
+    fields.take(4 + 4 * version)  # flags; version 1: B-tree sizes of chunks
     base, _, end, _ = (fields.uint(8) for _ in range(4))
     _check_end(fields.source, base, end)
     fields.take(8)  # the root group's name

@@ -32,6 +32,8 @@ class Source:
         self.name = name
         self.end = file.seek(0, 2)  # the superblock may lower it
         self.budget = min(COST_LIMIT, (1 << 20) + 32 * self.end)
+        self.taken: list[tuple[int, int]] = []  # start and end of what is no values
+        self.node_size, self.symbols_size = 0, 0  # of a group's B-tree nodes and of their leaves, used up or not
 
     def refused(self, problem: str) -> GPT2Error:
         """Returns the error for a file that may be sound but is not for us: `tf_model.h5 <problem>`."""
@@ -52,6 +54,7 @@ class Source:
         if offset + size > self.end:
             raise self.damaged(f"{what} at bytes {offset} to {offset + size} ends beyond byte {self.end}")
         self.spend(64 + size)
+        self.taken.append((offset, offset + size))
         self.file.seek(offset)
         data = self.file.read(size)
         if len(data) != size:
