@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from gpt2_core import GPT2Error, checkpoint, convert
 from gpt2_core.checkpoint import FORMATS, Tensor
+from gpt2_core.checkpoint import writer as writing
 from gpt2_core.checkpoint.safetensors_file import write_safetensors
 from gpt2_core.cli import main
 from gpt2_core.weights import HEADS
@@ -131,19 +133,36 @@ def test_progress_names_every_tensor_twice(tmp_path):
         assert len({step[2] for step in steps}) == report.checked == 28
 
 
-def test_what_was_written_wrong_is_seen(tmp_path, monkeypatch):
-    written = checkpoint.save
+@pytest.mark.parametrize("size", ["5GB", "30KB"])
+@pytest.mark.parametrize("to", FORMATS)
+def test_what_was_written_wrong_is_seen_in_time(tmp_path, monkeypatch, to, size):
+    """And what was there before stays."""
+    convert(TRANSFORMERS / "lm_head", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    right = writing._WRITERS[to]
 
-    def save_wrong(folder, config, tensors, *args, **kwargs):
+    def wrong(path, tensors, head):
         last = list(tensors)[-1]
-        zeros = Tensor.of(np.zeros(tensors[last].shape, np.float32))
-        written(folder, config, {**tensors, last: zeros}, *args, **kwargs)
+        right(path, {**tensors, last: Tensor.of(np.zeros(tensors[last].shape, np.float32))}, head)
 
-    monkeypatch.setattr(checkpoint, "save", save_wrong)
-    with pytest.raises(
-        GPT2Error, match=r"model\.safetensors does not hold the transformer\.ln_f\.bias that was written"
-    ):
-        convert(TRANSFORMERS / "lm_head", tmp_path)
+    monkeypatch.setitem(writing._WRITERS, to, wrong)
+    with pytest.raises(GPT2Error, match=r"model.* would not hold the transformer\..* that was written"):
+        convert(TRANSFORMERS / "lm_head", tmp_path, to, max_shard_size=size, force=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_source_with_a_wrong_checksum_replaces_nothing(tmp_path):
+    """Its numbers are copied first and its checksums checked last, and that is before anything is put in place."""
+    convert(TRANSFORMERS / "lm_head", tmp_path / "new")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    shutil.copytree(DATA / "openai_tf1", tmp_path / "source")
+    values = tmp_path / "source" / "model.ckpt.data-00000-of-00001"
+    data = bytearray(values.read_bytes())
+    data[1000] ^= 1
+    values.write_bytes(data)
+    with pytest.raises(GPT2Error, match="does not match its checksum"):
+        convert(tmp_path / "source", tmp_path / "new", force=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == before
 
 
 def test_neither_framework_is_needed(tmp_path):

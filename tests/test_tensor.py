@@ -1,5 +1,6 @@
 """Tensors that are read in pieces: the same bits as read whole, and little memory for any of them."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,28 @@ def test_converting_holds_no_whole_table(tmp_path, first, to, dtype):
     command = [sys.executable, "-c", _MEASURE, str(tmp_path), first, to, dtype]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert 10 < int(done.stdout) < 100  # Python with numpy alone takes 35
+
+
+def test_a_checksum_is_looked_at_unless_left_for_later(tmp_path):
+    looked = []
+    tensor = dataclasses.replace(in_file(tmp_path, np.ones((2, 3), np.float32)), check=lambda: looked.append(1))
+    derived = [
+        tensor,
+        tensor.reshaped((3, 2)),
+        tensor.transposed(),
+        tensor.converted("float64"),
+        tensor.converted("float32"),
+    ]
+    for x in derived:
+        for read in (x.bits, x.array, lambda x=x: list(x.pieces()), lambda x=x: x.bits("float16")):
+            looked.clear()
+            read()
+            assert looked, x
+            looked.clear()
+        assert x.unchecked().bits().tobytes() == x.unchecked().array().tobytes() and not looked
+
+
+def test_one_place_is_not_compared(tmp_path):
+    tensor = in_file(tmp_path, np.full(3, np.nan, np.float32))
+    unread = dataclasses.replace(tensor, read=None, stretch=None)
+    assert unread.same_bits(dataclasses.replace(unread)) and not unread.same_bits(unread.reshaped((3, 1)))

@@ -51,7 +51,7 @@ def read_keras_h5(file: TensorFile, opened: Hdf5File, start: int = 0, check=None
         if (*names, found[2]) in tensors:
             raise GPT2Error(f"{file.path} holds {path!r} under another path too: it is damaged")
         paths[(*names, found[2])] = path
-        tensors[(*names, found[2])] = tensor if check is None else tensor.after(check)
+        tensors[(*names, found[2])] = dataclasses.replace(tensor, check=check)
     if any("token_embedding" in names for names in tensors):
         published, own = from_keras_hub(file, tensors)
         return Contents("keras-hub", published, era=("KerasHub on Keras 3",), skipped=tuple(skipped), names=own)

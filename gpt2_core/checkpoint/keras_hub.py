@@ -64,7 +64,11 @@ def _joined(file: TensorFile, name: str, three: dict[str, Tensor]) -> Tensor:
     lead = shape[:-2]
     width = math.prod(shape[-2:])
 
+    def check() -> None:
+        for part in three.values():
+            part.verify()
+
     def read() -> np.ndarray:
         return np.concatenate([three[part].read().reshape(*lead, width) for part in _QKV], axis=-1)
 
-    return Tensor(dtype, (*lead, 3 * width), read)
+    return Tensor(dtype, (*lead, 3 * width), read, check=check)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..weights import TRUNK
 from .hdf5 import write_hdf5
-from .tensor import STORAGE, Tensor
+from .tensor import STORAGE, Tensor, in_order
 from .tf_h5 import MODEL_NAMES
 
 # A layer that is an attribute of a model lies under the name of its class, one of a layer under that of the attribute
@@ -33,22 +33,23 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None
     """Writes the weights of a whole model, names as in its weight table, a piece in memory at a time."""
     groups: dict[str, dict] = {"vars": {"name": MODEL_NAMES[head]}}
     datasets, notes = {}, {}
+    values = in_order(tensors.values())
     for name, tensor in tensors.items():
         *layers, leaf = name.removeprefix(TRUNK).split(".")
         place, called = _places(layers, inside=head != "model" and name.startswith(TRUNK))
         for group, layer in zip(place, called, strict=True):
             groups[f"{group}/vars"] = {"name": layer}
         where = f"{place[-1]}/vars/{_NUMBERS[leaf]}"
-        datasets[where] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
+        datasets[where] = (tensor.shape, STORAGE[tensor.dtype], functools.partial(next, values))
         if tensor.dtype == "bfloat16":
-            datasets[where] = (tensor.shape, _BFLOAT16, functools.partial(_as_bytes, tensor))
+            datasets[where] = (tensor.shape, _BFLOAT16, functools.partial(_next_as_bytes, values))
             notes[where] = {"dtype": "bfloat16"}
     with open(path, "wb") as file:
         write_hdf5(file, groups, datasets, notes)
 
 
-def _as_bytes(tensor: Tensor) -> Iterator[np.ndarray]:
-    return (piece.view(_BFLOAT16) for piece in tensor.pieces())
+def _next_as_bytes(values: Iterator[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
+    return (piece.view(_BFLOAT16) for piece in next(values))
 
 
 def _places(layers: list[str], inside: bool) -> tuple[list[str], list[str]]:

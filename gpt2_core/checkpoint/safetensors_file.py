@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import GPT2Error
 from .contents import Contents
-from .tensor import STORAGE, Tensor, TensorFile
+from .tensor import STORAGE, Tensor, TensorFile, in_order
 
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -51,8 +51,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for tensor in tensors.values():
-            for piece in tensor.pieces():
+        for pieces in in_order(tensors.values()):
+            for piece in pieces:
                 file.write(piece.view(np.uint8).data)
 
 

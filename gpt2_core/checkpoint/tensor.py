@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
@@ -29,12 +30,14 @@ _SHORT = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bflo
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor whose values are read only by `bits`, `array` and `pieces`."""
+    """A tensor whose values are read only by `bits`, `array` and `pieces`, which call `check` before."""
 
     dtype: str  # a key of STORAGE
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]  # the stored bits, a new array at each call
     stretch: Callable[[int, int], np.ndarray] | None = None  # those from one place to another, flat and in C order
+    check: Callable[[], object] | None = None  # raises unless the stored bits have their checksum
+    place: object = None  # two of one type and shape at the same place are the same
 
     @property
     def size(self) -> int:
@@ -49,8 +52,10 @@ class Tensor:
     def bits(self, dtype: str | None = None) -> np.ndarray:
         """Returns the values in `dtype` (the stored one by default); bfloat16 as the uint16 of its bits."""
         if dtype is None or dtype == self.dtype:
+            self.verify()
             return self.read()
         if self.stretch is None:
+            self.verify()
             return convert(self.read(), self.dtype, dtype)
         values, start = np.empty(self.size, STORAGE[dtype]), 0
         for piece in self.converted(dtype).pieces():
@@ -60,22 +65,23 @@ class Tensor:
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Yields the stored bits in C order, flat, some megabytes at a time: those of every tensor are cut alike."""
+        self.verify()
         places = [(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
         if self.stretch is None:
             whole = np.ascontiguousarray(self.read()).reshape(-1)
             if whole.size != self.size:
                 raise ValueError(f"a tensor was announced with shape {self.shape} and has {whole.size} numbers")
-            pieces = iter([whole[start:stop] for start, stop in places])
+            yield from (whole[start:stop].astype(STORAGE[self.dtype], copy=False) for start, stop in places)
         else:
-            pieces = _ahead(self.stretch, places)
-        for piece in pieces:
-            yield piece.astype(STORAGE[self.dtype], copy=False)
+            yield from (self.stretch(*place).astype(STORAGE[self.dtype], copy=False) for place in places)
 
     def same_bits(self, other: Tensor) -> bool:
         """Returns whether both have the same type, shape and bits, a piece of each in memory at a time."""
         if (self.dtype, self.shape) != (other.dtype, other.shape):
             return False
-        pairs = zip(self.pieces(), other.pieces(), strict=True)
+        if self.place is not None and self.place == other.place:
+            return True
+        pairs = zip(ahead(self.pieces()), ahead(other.pieces()), strict=True)
         return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
 
     def converted(self, dtype: str) -> Tensor:
@@ -89,7 +95,16 @@ class Tensor:
             def stretch(start: int, stop: int) -> np.ndarray:
                 return convert(own(start, stop), self.dtype, dtype)
 
-        return Tensor(dtype, self.shape, lambda: convert(self.read(), self.dtype, dtype), stretch)
+        return Tensor(dtype, self.shape, lambda: convert(self.read(), self.dtype, dtype), stretch, self.check)
+
+    def verify(self) -> None:
+        """Raises GPT2Error unless the stored bits have their checksum, where the format has one."""
+        if self.check is not None:
+            self.check()
+
+    def unchecked(self) -> Tensor:
+        """Returns the same tensor without its check, for who calls that later."""
+        return dataclasses.replace(self, check=None)
 
     def after(self, action: Callable[[], object]) -> Tensor:
         """Returns the same tensor, `action` being called before values are read."""
@@ -109,11 +124,11 @@ class Tensor:
 
     def reshaped(self, shape: tuple[int, ...]) -> Tensor:
         """Returns the same values under another shape."""
-        return Tensor(self.dtype, shape, lambda: self.read().reshape(shape), self.stretch)
+        return Tensor(self.dtype, shape, lambda: self.read().reshape(shape), self.stretch, self.check)
 
     def transposed(self) -> Tensor:
         """Returns the transposed matrix, contiguous."""
-        return Tensor(self.dtype, self.shape[::-1], lambda: np.ascontiguousarray(self.read().T))
+        return Tensor(self.dtype, self.shape[::-1], lambda: np.ascontiguousarray(self.read().T), check=self.check)
 
     @classmethod
     def of(cls, array: np.ndarray) -> Tensor:
@@ -121,18 +136,21 @@ class Tensor:
         return cls(dtype_name(array.dtype), array.shape, lambda: array)
 
 
-def _ahead(stretch: Callable[[int, int], np.ndarray], places: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Yields each stretch, the next one being read while it is used."""
-    if len(places) < 2:
-        yield from (stretch(*place) for place in places)
-        return
+def ahead(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields pieces, the next one being read, in a thread, while one is used."""
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(stretch, *places[0])
-        for place in places[1:]:
-            piece = coming.result()
-            coming = reader.submit(stretch, *place)
+        coming = reader.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = reader.submit(next, pieces, None)
             yield piece
-        yield coming.result()
+
+
+def in_order(tensors: Iterable[Tensor]) -> Iterator[Iterator[np.ndarray]]:
+    """Yields for each tensor its pieces, which are to be used up before the next one's, and are read ahead of use."""
+    tensors = list(tensors)
+    pieces = ahead(piece for tensor in tensors for piece in tensor.pieces())
+    for tensor in tensors:
+        yield itertools.islice(pieces, -(-tensor.size // PIECE))
 
 
 class TensorFile:
@@ -152,7 +170,7 @@ class TensorFile:
         def stretch(start: int, stop: int) -> np.ndarray:
             return self._read(kind, (stop - start,), offset + start * kind.itemsize)
 
-        return Tensor(dtype, shape, lambda: self._read(kind, shape, offset), stretch)
+        return Tensor(dtype, shape, lambda: self._read(kind, shape, offset), stretch, place=(self.path, offset, kind))
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Returns `size` bytes of the file; GPT2Error where it ends before them."""

@@ -6,6 +6,7 @@ and a checksum. Source: tensorflow/core/protobuf/tensor_bundle.proto; the table 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,7 @@ def bundle_tensor(file: TensorFile, name: str, entry: Entry) -> Tensor | None:
         if _masked(crc32c(stored.pieces())) != entry.checksum:
             raise file.damaged(f"{name!r} does not match its checksum")
 
-    return stored.after(check)
+    return dataclasses.replace(stored, check=check)
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -4,6 +4,7 @@ One group a top-level layer, listed in the root attribute layer_names; its attri
 variable names, and each dataset lies at group/variable name. Source: files that tf_keras 2.19 wrote.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from .contents import Contents
 from .hdf5 import Hdf5File, write_hdf5
 from .keras_h5 import is_keras_3, read_keras_h5
 from .names import in_tf_model
-from .tensor import STORAGE, Tensor, TensorFile, dtype_name
+from .tensor import STORAGE, Tensor, TensorFile, dtype_name, in_order
 
 # The class name as Keras turns it into a layer name
 MODEL_NAMES = {
@@ -71,10 +72,11 @@ def write_tf_h5(path: Path, tensors: Mapping[str, Tensor], head: str) -> None:
         "top_level_model_weights": {"weight_names": np.zeros(0)},
     }
     datasets = {}
+    values = in_order(tensor for weights in layers.values() for tensor in weights.values())
     for layer, weights in layers.items():
         groups[layer] = {"weight_names": list(weights)}
         for name, tensor in weights.items():
-            datasets[f"{layer}/{name}"] = (tensor.shape, STORAGE[tensor.dtype], tensor.pieces)
+            datasets[f"{layer}/{name}"] = (tensor.shape, STORAGE[tensor.dtype], functools.partial(next, values))
     with open(path, "wb") as file:
         write_hdf5(file, groups, datasets)
 

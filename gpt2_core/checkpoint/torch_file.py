@@ -7,6 +7,7 @@ and the storages' bytes beside it. Source: the format notes in torch/serializati
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import math
@@ -104,7 +105,7 @@ class TorchFile:
             flat = self._file.tensor(dtype, (_span(shape, stride),), offset, stored)
             steps = tuple(step * stored.itemsize for step in stride)
             whole = Tensor(dtype, shape, lambda: np.lib.stride_tricks.as_strided(flat.read(), shape, steps).copy())
-        return whole.after(storage.check)
+        return dataclasses.replace(whole, check=storage.check)
 
 
 def _unwrapped(value: object) -> object:

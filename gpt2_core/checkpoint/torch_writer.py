@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensor import Tensor, in_order
 
 _ROOT = "pytorch_model"
 _TYPES = {
@@ -32,9 +32,10 @@ def write_torch(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         _write(archive, "data.pkl", _pickle(tensors))
         _write(archive, "byteorder", b"little")
-        for number, tensor in enumerate(tensors.values()):
+        values = in_order(tensors.values())
+        for number, (tensor, pieces) in enumerate(zip(tensors.values(), values, strict=True)):
             with _member(archive, f"data/{number}", tensor.nbytes) as member:
-                for piece in tensor.pieces():
+                for piece in pieces:
                     member.write(piece.view(np.uint8).data)
         _write(archive, "version", b"3\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +11,15 @@ from pathlib import Path
 from ..atomic import Replacement
 from ..config import CONFIG_FILE, GPT2Config
 from ..errors import GPT2Error, nearest
-from ..weights import ARCHITECTURES
+from ..weights import ARCHITECTURES, published_name
 from .find import INDEX, KNOWN_FILES, SAFETENSORS_FILE, TF_H5_FILE, TORCH_FILE
+from .formats import read_contents
 from .keras_h5 import KERAS_FILE
 from .keras_writer import write_keras_h5
+from .names import published
 from .safetensors_file import write_safetensors
 from .shards import index_text, is_shard, split
-from .tensor import Tensor
+from .tensor import Tensor, TensorFile
 from .tf_h5 import write_tf_h5
 from .torch_writer import write_torch
 
@@ -35,11 +38,14 @@ def save(
     max_shard_size: int | str = "5GB",
     replace: bool = False,
     beside: Iterable[Path] = (),
+    checked: Callable[[str], object] | None = None,
 ) -> None:
     """Writes config.json and the weights, all or nothing; shards of the same format that were there before go.
 
     A checkpoint of another format that would be read in place of this one raises; with `replace` it goes too.
     `beside`: files that are copied along, a tokenizer's say.
+    `checked`: where given, every tensor is read back before the new files take their places, compared with the one that
+    was to be written, whose checksum is looked at then and not before, and its name is handed over.
     `tensors` maps the names of the weight table to values, which are read once, in order.
     """
     if format not in FORMATS:
@@ -51,18 +57,34 @@ def save(
     write = functools.partial(_WRITERS[format], head=head)
     with Replacement(folder) as new:
         files = {file_name: tensors} if format in _WHOLE else split(tensors, file_name, max_shard_size)
+        paths = {name: new.path(name) for name in files}
         for name, shard in files.items():
-            write(new.path(name), shard)
+            write(paths[name], {n: x.unchecked() for n, x in shard.items()} if checked else shard)
         if len(files) > 1:
             new.path(file_name + INDEX).write_text(index_text(files), encoding="utf-8", newline="\n")
         for file in beside:
             shutil.copyfile(file, new.path(file.name))
         text = _saved_config(config, tensors, head).to_json()
         new.path(CONFIG_FILE).write_text(text, encoding="utf-8", newline="\n")
+        if checked is not None:
+            for name, shard in files.items():
+                _read_back(folder / name, paths[name], shard, checked)
         for kind in FORMATS.values() if replace else [file_name]:
             for old in folder.iterdir():
                 if old.name in (kind, kind + INDEX) or is_shard(old.name, kind):
                     new.remove(old.name)
+
+
+def _read_back(name: Path, path: Path, tensors: Mapping[str, Tensor], checked: Callable[[str], object]) -> None:
+    """Raises GPT2Error unless the file at `path`, which is to be called `name`, holds every tensor as it should be."""
+    with contextlib.closing(TensorFile(path)) as file:
+        found = [published(own, tensor) for own, tensor in read_contents(file).tensors.items()]
+        held = {known.name: known.tensor for known in found if known is not None}
+        for weight, tensor in tensors.items():
+            other = held.get(published_name(weight))
+            if other is None or not other.same_bits(tensor):
+                raise GPT2Error(f"{name} would not hold the {weight} that was written: write it to another disk")
+            checked(weight)
 
 
 def _check_not_hidden(folder: Path, file_name: str) -> None:
