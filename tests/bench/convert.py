@@ -3,7 +3,8 @@
 python tests/bench/convert.py [--rounds 5] [--xl]
 
 Each run is a process of its own; contenders and `cp` take turns within a round, and medians are printed. The time of a
-conversion is that of writing, the check of what was written aside; `cp` copies the largest file of the source.
+conversion is that of writing and of the flush to the disk, the check of what was written aside; `cp` copies the source
+or what was written, whichever is larger.
 """
 
 import argparse
@@ -97,9 +98,9 @@ def child(*arguments) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def copied(source: Path, target: Path) -> dict:
-    """Returns the seconds that `cp` takes for the largest file of a folder, and those with the flush to the disk."""
-    largest = max(source.iterdir(), key=lambda path: path.stat().st_size)
+def copied(target: Path, *folders: Path) -> dict:
+    """Returns the seconds that `cp` takes for the largest file of some folders, and with the flush to the disk."""
+    largest = max((path for folder in folders for path in folder.iterdir()), key=lambda path: path.stat().st_size)
     began = time.perf_counter()
     subprocess.run(["cp", largest, target], check=True)
     seconds = time.perf_counter() - began
@@ -123,9 +124,9 @@ def conversions(place: Path, rounds: int) -> None:
         for to, dtype in cases:
             runs = []
             for _ in range(rounds):
-                run = copied(source, place / "copy") | child("convert", source, place / "new", to, dtype)
+                run = child("convert", source, place / "new", to, dtype)
+                runs.append(run | copied(place / "copy", source, place / "new"))
                 shutil.rmtree(place / "new")
-                runs.append(run)
             m = medians(runs)
             print(
                 f"{form:12}  {to:11}  {m['imports']:4.0f} MB     {m['peak'] - m['imports']:5.0f} MB  "
@@ -167,7 +168,7 @@ def loads(place: Path, rounds: int) -> None:
 def xl(place: Path) -> None:
     child("make", place / "xl", "safetensors", "gpt2-xl")
     for to in ("safetensors", "torch", "tf-h5", "keras"):
-        run = copied(place / "xl", place / "copy") | child("convert", place / "xl", place / "new", to)
+        run = child("convert", place / "xl", place / "new", to) | copied(place / "copy", place / "new")
         shutil.rmtree(place / "new")
         print(f"xl, safetensors -> {to}: {run['peak']:.0f} MB in all, {run['seconds']:.1f} s, cp {run['cp']:.1f} s")
 
