@@ -12,8 +12,8 @@ from .errors import GPT2Error
 # What says which version of a hub's model, and how to get it; as in huggingface_hub
 OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 # The names under which GPT-2 was first published
-_SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
-_SHORT["distilgpt2"] = "distilbert/distilgpt2"
+SHORT = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
+SHORT["distilgpt2"] = "distilbert/distilgpt2"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -65,7 +65,7 @@ def repository(source: str | Path, options: Mapping[str, Any]) -> Repository | N
     >>> repository("gpt2-xl", {}).name
     'openai-community/gpt2-xl'
     """
-    name = _SHORT.get(str(source), str(source))
+    name = SHORT.get(str(source), str(source))
     return Repository(name, options) if _ID.fullmatch(name) and not Path(source).expanduser().exists() else None
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import CONFIG_FILE, HPARAMS_FILE, GPT2Config
+from ..config import CONFIG_FILE, HPARAMS_FILE, PRESETS, GPT2Config
 from ..errors import GPT2Error
 from ..hub import split_options
 from .contents import Contents
@@ -21,7 +21,7 @@ from .shapes import fields_of
 from .shards import read_index
 from .tensor import Tensor, TensorFile
 
-_PUBLISHED_HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # n_embd -> n_head
+_PUBLISHED_HEADS = {config.n_embd: config.n_head for config in map(GPT2Config.preset, PRESETS)}
 
 
 class _Collected(NamedTuple):

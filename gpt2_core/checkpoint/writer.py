@@ -59,7 +59,7 @@ def save(
         files = {file_name: tensors} if format in _WHOLE else split(tensors, file_name, max_shard_size)
         paths = {name: new.path(name) for name in files}
         for name, shard in files.items():
-            write(paths[name], {n: x.unchecked() for n, x in shard.items()} if checked else shard)
+            write(paths[name], shard if checked is None else {n: x.unchecked() for n, x in shard.items()})
         if len(files) > 1:
             new.path(file_name + INDEX).write_text(index_text(files), encoding="utf-8", newline="\n")
         for file in beside:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from ..assets import GPT2_VOCABULARY
 from ..errors import GPT2Error
-from ..hub import Repository
+from ..hub import SHORT, Repository
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MERGES_HEADER = "#version: 0.2"
 TOKENIZER_FILES = (VOCAB_FILE, MERGES_FILE, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
-PUBLISHED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")  # all use one vocabulary
+PUBLISHED = tuple(SHORT)  # all use one vocabulary
 
 
 class Vocabulary(NamedTuple):
