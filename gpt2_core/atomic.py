@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ JOURNAL = ".replacing.json"
 _TEMPORARY = re.compile(r"\.[^/\\]+\.[0-9a-f]{8}\.tmp")
 _PLAIN = re.compile(r"[^/\\]+")
 _REMOVABLE = re.compile(r"(tf_|pytorch_)?model[-.][^/\\]+")  # checkpoint files: a journal may have nothing else deleted
+_INTERVAL = 0.02  # seconds between two flushes of what is being written
 _ABANDONED = 3600  # seconds after which a temporary file that nobody writes to is the rest of a killed save
 
 
@@ -34,10 +36,11 @@ class Replacement:
         self.folder = Path(folder).expanduser()
         self._new: dict[str, Path] = {}
         self._old: list[str] = []
+        self._flusher = _Flusher()
 
     def path(self, name: str) -> Path:
         """Returns where to write the file that will be called `name`."""
-        self._new[name] = self.folder / _temporary(name)
+        self._flusher.path = self._new[name] = self.folder / _temporary(name)
         return self._new[name]
 
     def remove(self, name: str) -> None:
@@ -53,11 +56,15 @@ class Replacement:
             raise GPT2Error(
                 f"cannot save into {self.folder}: {error.strerror}. Give a folder that can be made or written to"
             ) from error
+        self._flusher.start()
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
+        self._flusher.stop()
         try:
             if kind is None:
+                if self._flusher.failure is not None:
+                    raise self._flusher.failure
                 self._commit()
         except OSError as failure:
             raise GPT2Error(self._failed(failure)) from failure
@@ -97,6 +104,35 @@ class Replacement:
         decided = (self.folder / JOURNAL).exists()
         state = "The new files are put in place when it is next opened" if decided else "What was there is unchanged"
         return f"saving into {self.folder} failed: {error.strerror or error}. {state}"
+
+
+class _Flusher(threading.Thread):
+    """Has the disk write a file while it is being made: flushed at the end alone, a save would take twice as long.
+
+    The system tells of a failure once, and perhaps to this thread: it is kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="flusher", daemon=True)
+        self.path: Path | None = None
+        self.failure: OSError | None = None
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Flushes `path` again and again, whichever it is by then."""
+        while not self._over.wait(_INTERVAL):
+            try:
+                if self.path is not None:
+                    _flush(self.path)
+            except (FileNotFoundError, PermissionError):  # not there yet, or closed to others (Windows)
+                pass
+            except OSError as error:
+                self.failure = error
+
+    def stop(self) -> None:
+        """Returns once nothing is being flushed any more."""
+        self._over.set()
+        self.join()
 
 
 def settle(folder: Path) -> None:

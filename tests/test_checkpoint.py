@@ -1,10 +1,12 @@
 """Checkpoint files: read and written, found, matched with a config, and saved all or nothing."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -13,7 +15,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from gpt2_core import GPT2Config, GPT2Error, checkpoint, convert
+from gpt2_core import GPT2Config, GPT2Error, atomic, checkpoint, convert
 from gpt2_core.atomic import JOURNAL, Replacement
 from gpt2_core.checkpoint.safetensors_file import write_safetensors
 from gpt2_core.checkpoint.shards import index_text, size_in_bytes
@@ -403,6 +405,30 @@ class TestAllOrNothing:
         (tmp_path / "file").write_text("")
         with pytest.raises(GPT2Error, match="cannot save into"), Replacement(tmp_path / "file" / "folder"):
             pass
+
+    def test_the_disk_writes_while_the_file_is_made(self, tmp_path, monkeypatch):
+        flushed, flush = threading.Event(), atomic._flush
+        monkeypatch.setattr(atomic, "_flush", lambda path: [flush(path), flushed.set()])
+        with Replacement(tmp_path) as new:
+            new.path("a").write_text("half")
+            assert flushed.wait(60)
+        assert (tmp_path / "a").read_text() == "half"
+
+    def test_a_failure_that_the_system_tells_early_is_kept(self, tmp_path, monkeypatch):
+        told, flush = threading.Event(), atomic._flush
+
+        def failing_once(path):
+            if not told.is_set():
+                told.set()
+                raise OSError(errno.EIO, "Input/output error")
+            flush(path)
+
+        monkeypatch.setattr(atomic, "_flush", failing_once)
+        with pytest.raises(GPT2Error, match=r"Input/output error\. What was there is unchanged"):
+            with Replacement(tmp_path) as new:
+                new.path("a").write_text("half")
+                assert told.wait(60)
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("max_shard_size", ["5GB", "20KB"])
     def test_killed_at_any_moment_the_old_or_the_new_one_is_whole(self, tmp_path, max_shard_size):
