@@ -22,7 +22,7 @@ train: $(READY)
 
 $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[torch,tf,train,test,elsewhere]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[torch,tf,fast,train,test,elsewhere]"
 	touch $@
 
 clean:

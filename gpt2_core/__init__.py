@@ -14,15 +14,17 @@ from .outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from .tokenizer import GPT2Tokenizer
+from .tokenizer import BatchEncoding, GPT2Tokenizer, GPT2TokenizerFast
 
 __all__ = [
     "BaseModelOutput",
+    "BatchEncoding",
     "CausalLMOutput",
     "GPT2Config",
     "GPT2DoubleHeadsModelOutput",
     "GPT2Error",
     "GPT2Tokenizer",
+    "GPT2TokenizerFast",
     "GenerationConfig",
     "ModelOutput",
     "QuestionAnsweringOutput",

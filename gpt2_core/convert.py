@@ -12,7 +12,7 @@ from .assets import packaged
 from .checkpoint import Tensor
 from .errors import GPT2Error
 from .hub import repository, split_options
-from .tokenizer.vocabulary import TOKENIZER_FILES, tokenizer_files
+from .tokenizer.files import TOKENIZER_FILES, tokenizer_files
 
 Progress = Callable[[str, int, int, str], None]  # what is done ("write", "check"), how many, of how many, which tensor
 

@@ -111,7 +111,7 @@ def test_pickles(gpt2):
 def test_saving_and_loading(tmp_path, gpt2):
     tokenizer = GPT2Tokenizer(toy().vocabulary, pad_token="<|endoftext|>", add_prefix_space=True, errors="strict")
     files = tokenizer.save_pretrained(tmp_path / "a")
-    assert [path.name for path in files] == ["vocab.json", "merges.txt", "tokenizer_config.json"]
+    assert {path.name for path in files} == {path.name for path in (tmp_path / "a").iterdir()}
     again = GPT2Tokenizer.from_pretrained(tmp_path / "a")
     assert again.vocabulary == tokenizer.vocabulary and again.get_vocab() == tokenizer.get_vocab()
     assert (again.pad_token, again.add_prefix_space, again.errors) == ("<|endoftext|>", True, "strict")
@@ -138,8 +138,8 @@ def test_settings_as_transformers_writes_them(tmp_path):
 
 
 def test_bad_input(tmp_path, gpt2):
-    for text in (None, b"hello", 3, ["a"]):
-        with pytest.raises(GPT2Error, match=f"text is a {type(text).__name__}"):
+    for text in (None, b"hello", 3, {"a"}):
+        with pytest.raises(GPT2Error, match=f"text must be a str.* a {type(text).__name__} is not"):
             gpt2.encode(text)
     for ids in ("12", [1.5], [[1, 2]]):
         with pytest.raises(GPT2Error, match="one row of whole numbers"):

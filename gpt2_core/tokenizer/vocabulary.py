@@ -1,19 +1,21 @@
-"""Vocabulary files: vocab.json and merges.txt, read and written."""
+"""Vocabularies: tokens, their ids, and the merges that make them; vocab.json and merges.txt, read and written."""
+
+from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..assets import GPT2_VOCABULARY
 from ..errors import GPT2Error
-from ..hub import SHORT, Repository
+from ..hub import SHORT
+from .byte_level import byte_symbols
 
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 MERGES_HEADER = "#version: 0.2"
-TOKENIZER_FILES = (VOCAB_FILE, MERGES_FILE, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json")
 PUBLISHED = tuple(SHORT)  # all use one vocabulary
 
 
@@ -21,81 +23,94 @@ class Vocabulary(NamedTuple):
     """Token -> id, and the merges in the order of their rank."""
 
     ids: Mapping[str, int]
-    merges: tuple[tuple[str, str], ...]
+    merges: Sequence[tuple[str, str]]
+
+    def is_whole(self) -> bool:
+        """Returns whether every text has ids: all bytes are tokens."""
+        return self.ids.keys() >= set(byte_symbols())
+
+    def is_in_order(self) -> bool:
+        """Returns whether each merge joins bytes or what earlier ones made, as one learnt from text does.
+
+        Where not, the order in which a text's pairs are joined matters beyond their ranks.
+        """
+        made = {first + second: rank for rank, (first, second) in enumerate(self.merges)}
+        parts = ((part, rank) for rank, pair in enumerate(self.merges) for part in pair)
+        return all(len(part) == 1 or made.get(part, rank) < rank for part, rank in parts)
 
 
-def read_vocabulary(folder: str | Path) -> Vocabulary:
-    """Returns the vocabulary of a folder, checked: ids unique, every merge made of known tokens."""
-    folder = Path(folder)
-    for name in (VOCAB_FILE, MERGES_FILE):
-        if not (folder / name).is_file():
-            raise GPT2Error(
-                f"{folder} holds no {name}: a tokenizer needs {VOCAB_FILE} and {MERGES_FILE}, "
-                'or take GPT-2\'s own with GPT2Tokenizer.from_pretrained("gpt2")'
-            )
-    ids = _read_ids(folder / VOCAB_FILE)
-    merges = _read_merges(folder / MERGES_FILE)
-    for first, second in merges:
-        for token in (first, second, first + second):
-            if token not in ids:
-                raise GPT2Error(
-                    f"{folder / MERGES_FILE}: the merge {first!r} {second!r} needs {token!r}, which "
-                    f"{VOCAB_FILE} lacks: the two files do not belong together"
-                )
-    return Vocabulary(ids, merges)
+def checked(ids: object, merges: Sequence[tuple[str, str]], source: object) -> Vocabulary:
+    """Returns a vocabulary whose ids are unique, and every merge made of known tokens; `source` is named in errors."""
+    if not isinstance(ids, dict) or not {*map(type, ids)} <= {str} or not {*map(type, ids.values())} <= {int}:
+        raise GPT2Error(f"{source} must map tokens to their ids, whole numbers from 0")
+    if ids and min(ids.values()) < 0:
+        raise GPT2Error(f"{source} must map tokens to their ids, whole numbers from 0")
+    if len(set(ids.values())) != len(ids):
+        raise GPT2Error(f"{source} gives one id to two tokens")
+    needed = {part for pair in merges for part in pair} | {first + second for first, second in merges}
+    if not needed <= ids.keys():
+        for first, second in merges:
+            for token in (first, second, first + second):
+                if token not in ids:
+                    raise GPT2Error(
+                        f"{source}: the merge {first!r} {second!r} needs {token!r}, which the vocabulary lacks: the "
+                        "two do not belong together"
+                    )
+    if len(set(merges)) != len(merges):  # the last one counts, as in other libraries
+        merges = list(dict.fromkeys(reversed(merges)))[::-1]
+    return Vocabulary(ids, tuple(merges))
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """Returns the files of a tokenizer that a folder holds, whoever wrote them."""
-    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+def read_vocabulary(vocab_file: str | Path, merges_file: str | Path) -> Vocabulary:
+    """Returns the checked vocabulary of two files."""
+    for file in (vocab_file, merges_file):
+        if not Path(file).is_file():
+            raise GPT2Error(f"no file {str(file)!r}: a vocabulary is a {VOCAB_FILE} and a {MERGES_FILE}")
+    return checked(read_json(vocab_file), _read_merges(Path(merges_file)), vocab_file)
 
 
-def fetch_tokenizer(remote: Repository) -> Path:
-    """Returns the folder of the cache that holds the tokenizer of a hub's model, after fetching its files."""
-    found = [path for path in map(remote.file, TOKENIZER_FILES) if path is not None]
-    if not found:
-        raise remote.lacks("tokenizer", TOKENIZER_FILES)
-    return found[0].parent
+def read_json(file: str | Path) -> object:
+    """Returns what a JSON file holds; GPT2Error where it is none."""
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise GPT2Error(f"{file} is not valid JSON ({error}): copy it again from where the model came from") from None
 
 
 def write_vocabulary(vocabulary: Vocabulary, vocab_file: Path, merges_file: Path) -> None:
     """Writes both files as GPT-2's were published, so that every other tokenizer reads them."""
-    vocab_file.write_text(json.dumps(vocabulary.ids, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    write_text(vocab_file, json.dumps(vocabulary.ids, ensure_ascii=False))
     lines = [MERGES_HEADER, *(f"{first} {second}" for first, second in vocabulary.merges)]
-    merges_file.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    write_text(merges_file, "\n".join(lines))
 
 
-def _read_ids(file: Path) -> dict[str, int]:
-    try:
-        ids = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise GPT2Error(f"{file} is not valid JSON ({error}): copy it again from where the model came from") from None
-    if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
-        raise GPT2Error(f"{file} must map tokens to their ids, whole numbers from 0")
-    if len(set(ids.values())) != len(ids):
-        raise GPT2Error(f"{file} gives one id to two tokens")
-    return ids
+def write_text(path: Path, text: str) -> None:
+    """Writes a text with a line break at its end, the same on every system."""
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _read_merges(file: Path) -> tuple[tuple[str, str], ...]:
+def _read_merges(file: Path) -> list[tuple[str, str]]:
     """Returns the merges; a missing header line or last line break loses none."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except ValueError as error:
         raise GPT2Error(f"{file} is not UTF-8 text ({error})") from None
-    merges = []
-    for number, line in enumerate(lines, 1):
-        line = line.rstrip("\r")
-        if not line or (number == 1 and line.startswith("#version")):
-            continue
-        pair = line.split(" ")
-        if len(pair) != 2 or not all(pair):
-            raise GPT2Error(f"{file}, line {number}: {line!r} is not two tokens with a space between them")
-        merges.append((pair[0], pair[1]))
-    return tuple(merges)
+    if lines[0].startswith("#version"):
+        lines[0] = ""
+    return pairs_of([line.rstrip("\r") for line in lines], file)
+
+
+def pairs_of(lines: Sequence[str], source: object) -> list[tuple[str, str]]:
+    """Returns the merges that lines of two tokens each tell; empty ones are passed over."""
+    pairs = [tuple(line.split(" ")) for line in lines if line]
+    if not {*map(len, pairs)} <= {2} or not all(map(all, pairs)):
+        for number, line in enumerate(lines, 1):
+            if line and (line.count(" ") != 1 or not all(line.split(" "))):
+                raise GPT2Error(f"{source}, line {number}: {line!r} is not two tokens with a space between them")
+    return pairs  # type: ignore[return-value]
 
 
 @functools.cache
 def published_vocabulary() -> Vocabulary:
     """Returns GPT-2's own vocabulary of 50,257 tokens, which ships with the package."""
-    return read_vocabulary(GPT2_VOCABULARY)
+    return read_vocabulary(GPT2_VOCABULARY / VOCAB_FILE, GPT2_VOCABULARY / MERGES_FILE)

@@ -1,0 +1,280 @@
+"""A call of a tokenizer: its options, and the rows, masks and tensors that they ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import GPT2Error, nearest
+from ..plain import is_int, plain
+from .batch import Row, filled, one_of, row_of, width_of, windows
+from .encoding import BatchEncoding, stacked, tensor_maker
+
+if TYPE_CHECKING:
+    from .base import BaseTokenizer
+
+SIDES = ("left", "right")
+_ONE = np.ones((), np.int64)
+_Rows = Sequence[np.ndarray] | np.ndarray
+_PADDINGS = {True: "longest", False: "do_not_pad", None: "do_not_pad"}
+_TRUNCATIONS = {True: "longest_first", False: "do_not_truncate", None: "do_not_truncate"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a call may be asked for.
+
+    add_special_tokens: bos_token, where add_bos_token is set. padding: True or "longest", "max_length"; needs a
+    pad_token. truncation: True or "longest_first", "only_first", "only_second", to max_length, by default
+    model_max_length; None cuts where max_length is given and no padding. With return_overflowing_tokens, what is cut
+    off makes more rows, which begin with `stride` tokens of the row before; overflow_to_sample_mapping says which text
+    they are of. is_split_into_words: a text is a list of words; a space goes before each that has none.
+    split_special_tokens: special tokens in a text are plain text. return_tensors: "np", "pt" or "tf".
+    offset_mapping: (start, end) characters of each token, the space before a word included; (0, 0) of special ones.
+    """
+
+    add_special_tokens: bool = True
+    padding: bool | str | None = False
+    truncation: bool | str | None = None
+    max_length: int | None = None
+    stride: int = 0
+    is_split_into_words: bool = False
+    pad_to_multiple_of: int | None = None
+    padding_side: str | None = None
+    truncation_side: str | None = None
+    return_tensors: str | None = None
+    return_token_type_ids: bool = False
+    return_attention_mask: bool | None = None
+    return_overflowing_tokens: bool = False
+    return_special_tokens_mask: bool = False
+    return_offsets_mapping: bool = False
+    return_length: bool = False
+    split_special_tokens: bool = False
+    verbose: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("padding", self.fill, ("longest", "max_length", "do_not_pad"))
+        one_of("truncation", self.strategy, ("longest_first", "only_first", "only_second", "do_not_truncate"))
+        for name in ("padding_side", "truncation_side"):
+            one_of(name, getattr(self, name) or "right", SIDES)
+        for name, least in (("max_length", 0), ("stride", 0), ("pad_to_multiple_of", 1)):
+            value = getattr(self, name)
+            if value is not None and (not is_int(value) or value < least):
+                raise GPT2Error(f"{name}={value!r}: it must be a whole number from {least}")
+        multiple = self.pad_to_multiple_of or 1
+        cut_and_padded = "do_not_pad" != self.fill and "do_not_truncate" != self.strategy
+        if cut_and_padded and self.max_length is not None and self.max_length % multiple:
+            raise GPT2Error(
+                f"max_length={self.max_length} is no multiple of pad_to_multiple_of={multiple}: padding would make "
+                "rows longer than they are cut to"
+            )
+
+    @property
+    def fill(self) -> str:
+        """`padding` by its name."""
+        return _PADDINGS.get(self.padding, self.padding)  # type: ignore[arg-type, return-value]
+
+    @property
+    def strategy(self) -> str:
+        """`truncation` by its name."""
+        if self.max_length is not None and self.truncation is None and self.fill == "do_not_pad":
+            return "longest_first"
+        return _TRUNCATIONS.get(self.truncation, self.truncation)  # type: ignore[arg-type, return-value]
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Options:
+        """Returns the options of a call; one that there is not raises."""
+        for name in given:
+            if name not in cls.__dataclass_fields__:
+                hint = nearest(name, cls.__dataclass_fields__)
+                raise GPT2Error(f"{name!r} is no option of a tokenizer's call.{hint}")
+        return cls(**given)
+
+
+class Sample(NamedTuple):
+    """One input: a text, or a list of words, and a second one where there is a pair."""
+
+    first: Any
+    second: Any = None
+
+
+def samples_of(text: Any, pair: Any, words: bool) -> tuple[list[Sample], bool]:
+    """Returns the inputs of a call, and whether they came as a list. `words`: each is a list of words."""
+    text, pair = _listed(text), _listed(pair)
+    depth = (lambda value: isinstance(value, list)) if words else (lambda value: isinstance(value, str))
+    one = depth(text) and not (words and text and isinstance(text[0], list))
+    if one:
+        if pair is not None and not depth(pair):
+            raise GPT2Error(f"text_pair must be as text is: one text; a {type(pair).__name__} is not")
+        samples = [Sample(text, pair)]
+    elif not isinstance(text, list):
+        raise _wrong(text, words)
+    elif pair is None:
+        pairs = not words and bool(text) and all(isinstance(item, tuple) for item in text)
+        samples = [Sample(*item) if pairs and len(item) == 2 else Sample(item) for item in text]
+    elif not isinstance(pair, list) or len(pair) != len(text):
+        raise GPT2Error("text_pair must be as text is: a list of as many texts")
+    else:
+        samples = [Sample(*item) for item in zip(text, pair, strict=True)]
+    for sample in samples:
+        for value in sample if sample.second is not None else sample[:1]:
+            if not depth(value) or (words and not all(isinstance(word, str) for word in value)):
+                raise _wrong(value, words)
+    return samples, not one
+
+
+def _listed(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy's and pandas' rows of texts
+        value = value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _wrong(value: Any, words: bool) -> GPT2Error:
+    allowed = "a list of words, or a list of those" if words else "a str, a list of them, or of pairs (tuples) of them"
+    hint = ""
+    if isinstance(value, bytes):
+        hint = ": decode it first"
+    elif isinstance(value, list) and not words:
+        hint = ": pass is_split_into_words=True where texts are lists of words"
+    return GPT2Error(f"text must be {allowed}; a {type(value).__name__} is not{hint}")
+
+
+class Call:
+    """The rows of one call. `ids` are made at once; the rest of what `rows` holds when it is asked for."""
+
+    def __init__(self, tokenizer: BaseTokenizer, samples: Sequence[Sample], options: Options):
+        self.tokenizer, self.samples, self.options = tokenizer, samples, options
+        self.strategy = options.strategy
+        if options.truncation is None and self.strategy != "do_not_truncate":
+            tokenizer._warn_once("cut", "max_length has texts cut, as with truncation=True: pass that, or False")
+        self.limit = tokenizer.model_max_length if options.max_length is None else options.max_length
+        self.left = (options.truncation_side or tokenizer.truncation_side) == "left"
+        self.pad_left = (options.padding_side or tokenizer.padding_side) == "left"
+        self.bos = tokenizer._bos() if options.add_special_tokens else []
+        self.ids = self._plain_ids() if self._is_plain() else [row.ids for row in self._rows]
+        if self.strategy == "do_not_truncate" and options.verbose:
+            tokenizer._warn_if_long(max(map(len, self.ids), default=0))
+        lengths = [len(row) for row in self.ids]
+        self.width = width_of(lengths, options.fill, self.limit, options.pad_to_multiple_of)
+        self.pad_id = 0 if self.width is None else tokenizer._pad_id()
+
+    def _is_plain(self) -> bool:
+        """Whether each row is a text's ids, cut or not, and nothing else."""
+        asked = self.bos or self.options.return_overflowing_tokens or self.strategy == "only_second"
+        return not asked and all(sample.second is None for sample in self.samples)
+
+    def _plain_ids(self) -> list[np.ndarray]:
+        options, limit = self.options, self.limit
+        if options.is_split_into_words:
+            ids = [self.tokenizer._ids_of_words(sample.first, options.split_special_tokens) for sample in self.samples]
+        else:
+            ids = self.tokenizer._ids_of_all([sample.first for sample in self.samples], options.split_special_tokens)
+        if self.strategy == "do_not_truncate":
+            return ids
+        return [row[len(row) - limit :] if self.left and len(row) > limit else row[:limit] for row in ids]
+
+    @functools.cached_property
+    def _rows(self) -> list[Row]:
+        """The rows before padding, with everything that is known of their tokens."""
+        return [row for number in range(len(self.samples)) for row in self._rows_of(number)]
+
+    def _rows_of(self, number: int) -> list[Row]:
+        options = self.options
+        texts = [text for text in self.samples[number] if text is not None]
+        tokens = [self.tokenizer._tokens_of(text, options.split_special_tokens) for text in texts]
+        count = len(self.bos) * len(tokens)
+        if self.strategy != "do_not_truncate" and self.limit < count:
+            raise GPT2Error(f"max_length={self.limit}: bos_token alone takes {count}")
+        places = windows(
+            [len(text.ids) for text in tokens],
+            None if self.strategy == "do_not_truncate" else self.limit - count,
+            self.strategy,
+            options.stride,
+            self.left,
+            options.return_overflowing_tokens,
+        )
+        return [row_of(tokens, self.bos, place, number) for place in places]
+
+    def rows(self) -> list[Row]:
+        """Returns the rows with their padding."""
+        if self.width is None:
+            return self._rows
+        return [row.padded(self.width, self.pad_id, self.pad_left) for row in self._rows]
+
+    def encoding(self, single: bool) -> BatchEncoding:
+        """Returns what was asked for; of a single text without the dimension of the batch, where these are lists."""
+        options = self.options
+        ids, mask = self._padded()
+        columns: dict[str, Any] = {"input_ids": ids}
+        if options.return_token_type_ids:
+            columns["token_type_ids"] = [row.types for row in self.rows()]
+        if options.return_attention_mask is not False:
+            columns["attention_mask"] = mask
+        if options.return_special_tokens_mask:
+            columns["special_tokens_mask"] = [row.special for row in self.rows()]
+        if options.return_offsets_mapping:
+            columns["offset_mapping"] = [row.spans for row in self.rows()]
+        make = tensor_maker(options.return_tensors)
+        if make is not None:
+            columns = {name: make(stacked(name, rows)) for name, rows in columns.items()}
+        elif single and not options.return_overflowing_tokens:
+            columns = {name: self._lists(name, rows)[0] for name, rows in columns.items()}
+        else:
+            columns = {name: self._lists(name, rows) for name, rows in columns.items()}
+        numbers = {"length": [len(row) for row in ids]} if options.return_length else {}
+        if options.return_overflowing_tokens:
+            numbers["overflow_to_sample_mapping"] = [row.sample for row in self._rows]
+        columns |= {name: values if make is None else make(np.array(values)) for name, values in numbers.items()}
+        return BatchEncoding(columns, self.rows, self.tokenizer.convert_ids_to_tokens)
+
+    def _padded(self) -> tuple[_Rows, _Rows]:
+        """Returns the rows of ids and of the mask: one array each where all have one length."""
+        if self.width is None:
+            return self.ids, [np.broadcast_to(_ONE, len(row)) for row in self.ids]
+        if max(map(len, self.ids), default=0) <= self.width:
+            return filled(self.ids, self.width, self.pad_id, self.pad_left)
+        each = [filled([row], max(self.width, len(row)), self.pad_id, self.pad_left) for row in self.ids]
+        return [values[0] for values, _ in each], [held[0] for _, held in each]
+
+    def _lists(self, name: str, rows: _Rows) -> list:
+        if name == "input_ids":
+            return [self.tokenizer._integers.take(row, mode="clip").tolist() for row in rows]
+        if name == "attention_mask" and self.width is None:
+            return [[1] * len(row) for row in rows]
+        if name == "offset_mapping":
+            return [list(zip(*row.T.tolist(), strict=True)) for row in rows]
+        return [row.tolist() for row in rows]
+
+
+def pad_encoded(
+    tokenizer: BaseTokenizer, encoded: Any, options: Options, left: bool, with_mask: bool | None, kind: str | None
+) -> BatchEncoding:
+    """Returns rows that were encoded before, filled up to one length; see BaseTokenizer.pad."""
+    if isinstance(encoded, list | tuple) and all(isinstance(row, Mapping) for row in encoded):
+        encoded = {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ("input_ids",))}
+    if not isinstance(encoded, Mapping) or "input_ids" not in encoded:
+        raise GPT2Error("pad takes what a call of the tokenizer returned, or a list of such: dicts with input_ids")
+    columns = {name: plain(values) for name, values in encoded.items()}
+    single = bool(columns["input_ids"]) and is_int(columns["input_ids"][0])
+    if single:
+        columns = {name: [row] for name, row in columns.items()}
+    lengths = [len(row) for row in columns["input_ids"]]
+    if with_mask is not False:
+        columns.setdefault("attention_mask", [[1] * length for length in lengths])
+    limit = tokenizer.model_max_length if options.max_length is None else options.max_length
+    width = width_of(lengths, options.fill, limit, options.pad_to_multiple_of)
+    pad_id = 0 if width is None else tokenizer._pad_id()
+    fills: dict[str, Any] = {"input_ids": pad_id, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+    make = tensor_maker(kind)
+    for name, rows in columns.items():
+        if width is not None and (name in fills or name in ("attention_mask", "token_type_ids")):
+            spare = [[fills.get(name, 0)] * (width - len(row)) for row in rows]
+            rows = [more + row if left else row + more for row, more in zip(rows, spare, strict=True)]
+        columns[name] = rows if make is None else make(stacked(name, rows))
+    if single and make is None:
+        columns = {name: rows[0] for name, rows in columns.items()}
+    return BatchEncoding(columns)
