@@ -80,17 +80,36 @@ def read_folder(folder: Path) -> Saved:
     settings = {**found.settings, **_read_settings(folder)}
     added = dict(found.added)
     if (folder / ADDED_FILE).is_file():
-        added |= {AddedToken.of(content): i for content, i in _object(folder / ADDED_FILE).items()}
-    decoder = settings.pop("added_tokens_decoder", {})
-    for number, token in decoder.items():
-        added = {t: i for t, i in added.items() if t.content != AddedToken.of(token).content}
+        added |= _added(folder / ADDED_FILE, ((i, content) for content, i in _object(folder / ADDED_FILE).items()))
+    decoder = settings.pop("added_tokens_decoder", None) or {}
+    if isinstance(decoder, dict) and decoder:
+        added |= _added(folder / CONFIG_FILE, decoder.items())
+    elif (folder / JSON_FILE).is_file():  # older than the decoder: the flags are here
+        added |= _added(folder / JSON_FILE, _numbered(_object(folder / JSON_FILE).get("added_tokens") or []))
+    by_content = {token.content: (token, i) for token, i in added.items()}  # the last of each
+    return Saved(found.vocabulary, dict(by_content.values()), settings)
+
+
+def _numbered(entries: Any) -> Iterable[tuple[Any, Any]]:
+    return ((entry.get("id") if isinstance(entry, dict) else None, entry) for entry in entries)
+
+
+def _added(file: Path, entries: Iterable[tuple[Any, Any]]) -> dict[AddedToken, int]:
+    """Returns added tokens of pairs of an id, perhaps as text, and a token."""
+    added = {}
+    for number, token in entries:
+        if not str(number).isdecimal():
+            raise GPT2Error(f"{file}: the added token {token!r} has the id {number!r}, which is no whole number")
         added[AddedToken.of(token)] = int(number)
-    return Saved(found.vocabulary, added, settings)
+    return added
 
 
 def read_tokenizer_json(file: str | Path) -> Saved:
     """Returns the tokenizer of a tokenizer.json; GPT2Error unless it is byte-level BPE as GPT-2's."""
     values = _object(Path(file))
+    for key in ("model", "pre_tokenizer", "post_processor", "normalizer"):
+        if not isinstance(values.get(key), dict | None):
+            raise GPT2Error(f"{file}: {key} is {values[key]!r}, which is no object")
     model, before, after = (values.get(key) or {} for key in ("model", "pre_tokenizer", "post_processor"))
     kinds = {
         "a model": model.get("type", "BPE"),
@@ -103,9 +122,7 @@ def read_tokenizer_json(file: str | Path) -> Saved:
     if before.get("use_regex") is False or model.get("byte_fallback") or model.get("ignore_merges"):
         raise GPT2Error(f"{file} is not GPT-2's kind of tokenizer: it splits texts, or merges, in another way")
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model.get("merges", [])]
-    entries = values.get("added_tokens") or []
-    added = {AddedToken.of(entry): entry["id"] for entry in entries}
-    # tokens that were added are no part of `vocab` where they came later
+    added = _added(Path(file), _numbered(values.get("added_tokens") or []))
     vocabulary = checked(model.get("vocab"), pairs_of(merges, file), file)
     settings: dict[str, Any] = {"add_prefix_space": bool(before.get("add_prefix_space", False))}
     first = next(iter(after.get("single") or [{}]))
@@ -227,7 +244,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in (SPECIAL_FILE, CONFIG_FILE):
         if (folder / name).is_file():
-            values |= _object(folder / name)
+            found = _object(folder / name)
+            values |= {key: value for key, value in found.items() if value is not None or key not in values}
     extra = values.get(EXTRA) or values.get(_EXTRA_SINCE_5) or []
     values[EXTRA] = list(extra.values()) if isinstance(extra, dict) else extra
     limit = values.get("model_max_length")
