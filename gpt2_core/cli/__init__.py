@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ..errors import GPT2Error
 from ..version import VERSION
-from . import convert, demo, generate, info, verify
+from . import convert, demo, generate, info, tokenize, verify
 
-COMMANDS = (info, verify, convert, generate, demo)
+COMMANDS = (info, verify, convert, tokenize, generate, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from .calling import SIDES, Call, Options, pad_encoded, samples_of
 from .encoding import BatchEncoding
 from .files import CONFIG_FILE, JSON_FILE, SPECIAL_FILE, Saved
 from .tokens import END_OF_TEXT, EXTRA, NAMES, TokenTable
+from .training import train_vocabulary
 from .vocabulary import (
     MERGES_FILE,
     PUBLISHED,
@@ -191,6 +192,11 @@ class BaseTokenizer(TokenTable):
         options = Options(padding=padding, max_length=max_length, pad_to_multiple_of=pad_to_multiple_of)
         side = one_of("padding_side", padding_side or self.padding_side, SIDES)
         return pad_encoded(self, encoded_inputs, options, side == "left", return_attention_mask, return_tensors)
+
+    def train_new_from_iterator(self, texts: Iterable[str], vocab_size: int):
+        """Returns a tokenizer with this one's settings and a vocabulary learnt from texts."""
+        special: dict[str, Any] = {**self._named, EXTRA: self.additional_special_tokens}
+        return type(self)(train_vocabulary(texts, vocab_size), **self._settings(), **special)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """Returns how many tokens are put beside those of a text, or of two."""

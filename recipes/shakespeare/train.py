@@ -9,7 +9,6 @@ the same file, bit for bit.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -29,30 +28,10 @@ sys.path[:0] = [path for path in (str(ROOT), str(Path(__file__).parent)) if path
 import data  # noqa: E402
 from evaluate import model_bits  # noqa: E402
 
-from gpt2_core.tokenizer.byte_level import byte_symbols  # noqa: E402
-from gpt2_core.tokenizer.vocabulary import Vocabulary  # noqa: E402
+from gpt2_core.tokenizer.training import train_vocabulary  # noqa: E402
 from gpt2_torch import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer  # noqa: E402
 
-END_OF_TEXT = "<|endoftext|>"
 MOMENTS = (0.9, 0.95)
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> GPT2Tokenizer:
-    """Returns a byte-level BPE learnt from `texts`, ids laid out as GPT-2's: bytes, merges, <|endoftext|>."""
-    from tokenizers import ByteLevelBPETokenizer
-
-    learner = ByteLevelBPETokenizer()
-    if vocab_size > 257:
-        learner.train_from_iterator(texts, vocab_size=vocab_size - 1, min_frequency=2, show_progress=False)
-    merges = learned_merges(learner) if vocab_size > 257 else ()
-    tokens = [*sorted(byte_symbols()), *(first + second for first, second in merges), END_OF_TEXT]
-    return GPT2Tokenizer(Vocabulary({token: i for i, token in enumerate(tokens)}, merges))
-
-
-def learned_merges(learner) -> tuple[tuple[str, str], ...]:
-    """Returns the merges of a tokenizer of the tokenizers library, in the order of their rank."""
-    merges = json.loads(learner.to_str())["model"]["merges"]
-    return tuple(tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges)
 
 
 def encode(tokenizer: GPT2Tokenizer, texts: Iterable[str]) -> torch.Tensor:
@@ -207,7 +186,7 @@ def run(args: argparse.Namespace, texts: Mapping[str, str]) -> GPT2LMHeadModel:
     """Returns the trained model, its weights in float16, saved with its tokenizer in `args.out`."""
     parts = data.split(texts, folio=args.folio, validation=data.VALIDATION if args.validate else ())
     modern = [text for name, text in parts.train.items() if not name.endswith(data.FOLIO)]
-    tokenizer = train_tokenizer(modern, args.vocab_size)
+    tokenizer = GPT2Tokenizer(train_vocabulary(modern, args.vocab_size))
     ids = encode(tokenizer, parts.train.values())
     characters = sum(map(len, parts.train.values()))
     model = new_model(args, tokenizer)
