@@ -15,15 +15,17 @@ if not hasattr(keras, "ops"):
 
 from gpt2_core.config import GPT2Config
 from gpt2_core.outputs import GPT2DoubleHeadsModelOutput as TFGPT2DoubleHeadsModelOutput
-from gpt2_core.tokenizer import GPT2Tokenizer
+from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
 
 from .classifiers import TFGPT2ForQuestionAnswering, TFGPT2ForSequenceClassification, TFGPT2ForTokenClassification
 from .heads import TFGPT2DoubleHeadsModel, TFGPT2LMHeadModel
 from .model import TFGPT2Model
+from .tokenization import TFGPT2Tokenizer
 
 __all__ = [
     "GPT2Config",
     "GPT2Tokenizer",
+    "GPT2TokenizerFast",
     "TFGPT2DoubleHeadsModel",
     "TFGPT2DoubleHeadsModelOutput",
     "TFGPT2ForQuestionAnswering",
@@ -31,4 +33,5 @@ __all__ = [
     "TFGPT2ForTokenClassification",
     "TFGPT2LMHeadModel",
     "TFGPT2Model",
+    "TFGPT2Tokenizer",
 ]

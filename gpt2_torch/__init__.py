@@ -11,7 +11,7 @@ except ModuleNotFoundError as error:
 
 from gpt2_core.config import GPT2Config
 from gpt2_core.outputs import GPT2DoubleHeadsModelOutput
-from gpt2_core.tokenizer import GPT2Tokenizer
+from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
 
 from .classifiers import GPT2ForQuestionAnswering, GPT2ForSequenceClassification, GPT2ForTokenClassification
 from .heads import GPT2DoubleHeadsModel, GPT2LMHeadModel
@@ -27,4 +27,5 @@ __all__ = [
     "GPT2LMHeadModel",
     "GPT2Model",
     "GPT2Tokenizer",
+    "GPT2TokenizerFast",
 ]

@@ -18,6 +18,7 @@ FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
     "parameters.py": "Keras makes a weight through its layer",
+    "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
 # Arguments that only one framework has
 ARGUMENTS = {

@@ -142,9 +142,24 @@ class BaseTokenizer(TokenTable):
         return {name: getattr(self, name) for name in files.SETTINGS}
 
     def __reduce__(self):
-        vocabulary = None if self.vocabulary is published_vocabulary() else self.vocabulary
-        special = {**self._named, EXTRA: self.additional_special_tokens}
-        return _rebuilt, (type(self), vocabulary, {**self._settings(), **special}, dict(self._added.values()))
+        return type(self).from_dict, (self.to_dict(),)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what makes the tokenizer again, in values that JSON has; GPT-2's own vocabulary does not travel."""
+        ids, merges = self.vocabulary
+        vocabulary = None if self.vocabulary is published_vocabulary() else {"ids": dict(ids), "merges": list(merges)}
+        added = {str(i): files.entry(token) for i, token in self.added_tokens_decoder.items()}
+        special = {**self._named, EXTRA: list(self.additional_special_tokens)}
+        return {**self._settings(), **special, "vocabulary": vocabulary, "added_tokens": added}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]):
+        """Returns the tokenizer that `to_dict` told of."""
+        settings = {**values, "added_tokens": {AddedToken.of(t): int(i) for i, t in values["added_tokens"].items()}}
+        vocabulary = settings.pop("vocabulary")
+        if vocabulary is None:
+            return cls(published_vocabulary(), **settings)
+        return cls(Vocabulary(vocabulary["ids"], tuple(map(tuple, vocabulary["merges"]))), **settings)
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """Returns the tokens of a text; added and special ones in it are kept whole."""
@@ -300,8 +315,3 @@ class BaseTokenizer(TokenTable):
         words = [len(word) for word in byte_level.pre_tokens(whole, self.errors)]
         begins = np.fromiter(itertools.accumulate(words, initial=0), np.int64, len(words) + 1)[:-1]
         return Tokens(ids, spans, np.searchsorted(begins, ends - sizes, side="right") - 1)
-
-
-def _rebuilt(kind: type[BaseTokenizer], vocabulary: Vocabulary | None, settings: Mapping[str, Any], added: Mapping):
-    """Returns a tokenizer that was pickled; GPT-2's own vocabulary does not travel."""
-    return kind(vocabulary or published_vocabulary(), added_tokens=added, **settings)
