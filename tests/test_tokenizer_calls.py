@@ -1,6 +1,7 @@
 """A tokenizer's call: every option against transformers' tokenizer, the two classes against each other, bad input."""
 
 import copy
+import gc
 import importlib
 import itertools
 import pickle
@@ -281,6 +282,18 @@ def test_bos(kind):
     assert tokenizer.build_inputs_with_special_tokens([1], [2]) == [50256, 1, 50256, 2]
     assert tokenizer.encode("a") == [50256, 64] and tokenizer.encode("a", add_special_tokens=False) == [64]
     assert tokenizer.tokenize("a") == ["a"]
+
+
+def test_the_collector_goes_on_after_a_call(tokenizer):
+    for enabled in (True, False):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            tokenizer(["a"])
+            with pytest.raises(GPT2Error):
+                tokenizer([None])
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
 
 
 def test_what_a_call_returns_travels(tokenizer):

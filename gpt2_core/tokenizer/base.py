@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,14 @@ class BaseTokenizer(TokenTable):
         {'input_ids': [[31373, 50256], [31373, 995]], 'attention_mask': [[1, 0], [1, 1]]}
         """
         chosen = Options.of(options)
-        samples, batched = samples_of(text, text_pair, chosen.is_split_into_words)
-        return Call(self, samples, chosen).encoding(single=not batched)
+        collecting = gc.isenabled()
+        gc.disable()  # the collector of cycles would walk through all the new lists of ids again and again
+        try:
+            samples, batched = samples_of(text, text_pair, chosen.is_split_into_words)
+            return Call(self, samples, chosen).encoding(single=not batched)
+        finally:
+            if collecting:
+                gc.enable()
 
     encode_plus = batch_encode_plus = __call__  # transformers' older names
 
@@ -225,9 +232,9 @@ class BaseTokenizer(TokenTable):
         """Returns the ids of a text without added tokens, (n,)."""
         raise NotImplementedError
 
-    def _plain_ids_of_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def _plain_ids_of_all(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         """As _plain_ids, of many texts."""
-        return [self._plain_ids(text) for text in texts]
+        return map(self._plain_ids, texts)
 
     def _plain_sizes(self, text: str, ids: np.ndarray) -> np.ndarray:
         """Returns how many bytes of a text each of its tokens has, (n,)."""
@@ -270,21 +277,24 @@ class BaseTokenizer(TokenTable):
                 parts.append(np.array([piece.id]))
         return np.concatenate(parts)
 
-    def _ids_of_all(self, texts: Sequence[str], split_special: bool) -> list[np.ndarray]:
+    def _ids_of_all(self, texts: Sequence[str], split_special: bool) -> Iterator[np.ndarray]:
         holds = self._splitters[split_special].holds
         if self.add_prefix_space or any(map(holds, texts)):
-            return [self._ids_of(text, split_special, self.add_prefix_space) for text in texts]
+            return (self._ids_of(text, split_special, self.add_prefix_space) for text in texts)
         return self._plain_ids_of_all(texts)
 
     def _ids_of_words(self, words: Sequence[str], split_special: bool) -> np.ndarray:
         return np.concatenate([np.zeros(0, np.int64), *(self._ids_of(word, split_special, True) for word in words)])
 
-    def _tokens_of(self, text: Any, split_special: bool) -> Tokens:
-        """Returns the tokens of a text, or of a list of words, and where in it each comes from."""
+    def _tokens_of(self, text: Any, split_special: bool, with_words: bool) -> Tokens:
+        """Returns the tokens of a text, or of a list of words, and where in it each comes from.
+
+        Without `with_words` all words are 0: a text must be split once more for them.
+        """
         if isinstance(text, str):
             found, start = [], 0
             for piece in self._pieces(text, split_special):
-                tokens = self._tokens_of_piece(text, piece, self.add_prefix_space)
+                tokens = self._tokens_of_piece(text, piece, self.add_prefix_space, with_words)
                 found.append(tokens._replace(words=tokens.words + start))
                 start = int(found[-1].words[-1]) + 1
         else:
@@ -292,12 +302,12 @@ class BaseTokenizer(TokenTable):
                 tokens._replace(words=np.full_like(tokens.words, number))
                 for number, word in enumerate(text)
                 for piece in self._pieces(word, split_special)
-                for tokens in (self._tokens_of_piece(word, piece, True),)
+                for tokens in (self._tokens_of_piece(word, piece, True, False),)
             ]
         empty = Tokens(np.zeros(0, np.int64), np.zeros((0, 2), np.int64), np.zeros(0, np.int64))
         return Tokens(*map(np.concatenate, zip(empty, *found, strict=True)))
 
-    def _tokens_of_piece(self, text: str, piece: Piece, prefix: bool) -> Tokens:
+    def _tokens_of_piece(self, text: str, piece: Piece, prefix: bool, with_words: bool) -> Tokens:
         """Returns a piece's tokens; words are counted from its own first one."""
         if piece.id is not None:
             return Tokens(np.array([piece.id]), np.array([[piece.start, piece.stop]]), np.zeros(1, np.int64))
@@ -312,6 +322,8 @@ class BaseTokenizer(TokenTable):
         if prefix:
             character = np.concatenate([[0], character])
         spans = np.stack([character[ends - sizes], character[ends - 1] + 1], axis=1) + piece.start
+        if not with_words:
+            return Tokens(ids, spans, np.zeros(len(ids), np.int64))
         words = [len(word) for word in byte_level.pre_tokens(whole, self.errors)]
         begins = np.fromiter(itertools.accumulate(words, initial=0), np.int64, len(words) + 1)[:-1]
         return Tokens(ids, spans, np.searchsorted(begins, ends - sizes, side="right") - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -144,7 +144,7 @@ def _wrong(value: Any, words: bool) -> GPT2Error:
 
 
 class Call:
-    """The rows of one call. `ids` are made at once; the rest of what `rows` holds when it is asked for."""
+    """The rows of one call: ids, and what else is known of their tokens where that is asked for."""
 
     def __init__(self, tokenizer: BaseTokenizer, samples: Sequence[Sample], options: Options):
         self.tokenizer, self.samples, self.options = tokenizer, samples, options
@@ -155,37 +155,102 @@ class Call:
         self.left = (options.truncation_side or tokenizer.truncation_side) == "left"
         self.pad_left = (options.padding_side or tokenizer.padding_side) == "left"
         self.bos = tokenizer._bos() if options.add_special_tokens else []
-        self.ids = self._plain_ids() if self._is_plain() else [row.ids for row in self._rows]
-        if self.strategy == "do_not_truncate" and options.verbose:
-            tokenizer._warn_if_long(max(map(len, self.ids), default=0))
-        lengths = [len(row) for row in self.ids]
-        self.width = width_of(lengths, options.fill, self.limit, options.pad_to_multiple_of)
-        self.pad_id = 0 if self.width is None else tokenizer._pad_id()
+        self.pad_id = 0 if options.fill == "do_not_pad" else tokenizer._pad_id()
+        self._made: dict[bool, list[Row]] = {}
 
-    def _is_plain(self) -> bool:
-        """Whether each row is a text's ids, cut or not, and nothing else."""
-        asked = self.bos or self.options.return_overflowing_tokens or self.strategy == "only_second"
-        return not asked and all(sample.second is None for sample in self.samples)
+    def encoding(self, single: bool) -> BatchEncoding:
+        """Returns what was asked for; of a single text without the dimension of the batch, where these are lists."""
+        make = tensor_maker(self.options.return_tensors)
+        columns, lengths = self._columns() if make is None else self._tensors(make)
+        if self.strategy == "do_not_truncate" and self.options.verbose:
+            self.tokenizer._warn_if_long(max(lengths, default=0))
+        if single and make is None and not self.options.return_overflowing_tokens:
+            columns = {name: rows[0] for name, rows in columns.items()}
+        numbers = {"length": lengths} if self.options.return_length else {}
+        if self.options.return_overflowing_tokens:
+            numbers["overflow_to_sample_mapping"] = [row.sample for row in self._rows()]
+        columns |= {name: values if make is None else make(np.array(values)) for name, values in numbers.items()}
+        return BatchEncoding(
+            columns, functools.partial(self.padded_rows, with_words=True), self.tokenizer._tokens_of_ids
+        )
 
-    def _plain_ids(self) -> list[np.ndarray]:
-        options, limit = self.options, self.limit
-        if options.is_split_into_words:
-            ids = [self.tokenizer._ids_of_words(sample.first, options.split_special_tokens) for sample in self.samples]
+    def padded_rows(self, with_words: bool = False) -> list[Row]:
+        """Returns the rows with their padding."""
+        rows = self._rows(with_words)
+        width = self._width([len(row.ids) for row in rows])
+        return rows if width is None else [row.padded(width, self.pad_id, self.pad_left) for row in rows]
+
+    def _columns(self) -> tuple[dict[str, list], list[int]]:
+        """Returns the columns as lists, and the rows' lengths."""
+        integers = self.tokenizer._integers
+        if self.options.fill == "do_not_pad":
+            lists = [integers.take(row, mode="clip").tolist() for row in self._ids()]
+            mask = [[1] * len(row) for row in lists] if self.options.return_attention_mask is not False else []
         else:
-            ids = self.tokenizer._ids_of_all([sample.first for sample in self.samples], options.split_special_tokens)
-        if self.strategy == "do_not_truncate":
-            return ids
-        return [row[len(row) - limit :] if self.left and len(row) > limit else row[:limit] for row in ids]
+            rows, held = self._padded(list(self._ids()))
+            lists = [integers.take(row, mode="clip").tolist() for row in rows]
+            mask = [row.tolist() for row in held]
+        columns = self._in_order(lists, mask)
+        for name, rows in columns.items():
+            if name == "offset_mapping":
+                columns[name] = [list(zip(*row.T.tolist(), strict=True)) for row in rows]
+            elif name not in ("input_ids", "attention_mask"):
+                columns[name] = [row.tolist() for row in rows]
+        return columns, list(map(len, lists))
 
-    @functools.cached_property
-    def _rows(self) -> list[Row]:
-        """The rows before padding, with everything that is known of their tokens."""
-        return [row for number in range(len(self.samples)) for row in self._rows_of(number)]
+    def _tensors(self, make: Callable[[np.ndarray], Any]) -> tuple[dict[str, Any], list[int]]:
+        """Returns the columns as tensors, and the rows' lengths."""
+        rows = list(self._ids())
+        ids, mask = self._padded(rows)
+        columns = self._in_order(ids, mask)
+        return {name: make(stacked(name, values)) for name, values in columns.items()}, list(map(len, ids))
 
-    def _rows_of(self, number: int) -> list[Row]:
+    def _in_order(self, ids: Any, mask: Any) -> dict[str, Any]:
+        """Returns the columns that were asked for, in the order that transformers has them."""
+        options, columns = self.options, {"input_ids": ids}
+        if options.return_token_type_ids:
+            columns["token_type_ids"] = [row.types for row in self.padded_rows()]
+        if options.return_attention_mask is not False:
+            columns["attention_mask"] = mask
+        if options.return_special_tokens_mask:
+            columns["special_tokens_mask"] = [row.special for row in self.padded_rows()]
+        if options.return_offsets_mapping:
+            columns["offset_mapping"] = [row.spans for row in self.padded_rows()]
+        return columns
+
+    def _ids(self) -> Iterator[np.ndarray]:
+        """Yields the ids of each row, before padding."""
+        options, limit = self.options, self.limit
+        asked = options.return_offsets_mapping or options.return_special_tokens_mask or options.return_token_type_ids
+        if self.bos or asked or options.return_overflowing_tokens or any(s.second is not None for s in self.samples):
+            yield from (row.ids for row in self._rows())
+            return
+        texts = [sample.first for sample in self.samples]
+        cut = self.strategy != "do_not_truncate"
+        if options.is_split_into_words:
+            found: Iterable = (self.tokenizer._ids_of_words(words, options.split_special_tokens) for words in texts)
+        else:
+            found = self.tokenizer._ids_of_all(texts, options.split_special_tokens)
+        for row in found:
+            if cut and len(row) > limit:
+                self._check_cut()
+                row = row[len(row) - limit :] if self.left else row[:limit]
+            yield row
+
+    def _check_cut(self) -> None:
+        windows([self.limit + 1], self.limit, self.strategy, 0, self.left, False)  # raises for only_second
+
+    def _rows(self, with_words: bool = False) -> list[Row]:
+        """Returns the rows before padding; with the number of each token's word, which takes longer, or without."""
+        if with_words not in self._made:
+            rows = [row for number in range(len(self.samples)) for row in self._rows_of(number, with_words)]
+            self._made[with_words] = rows
+        return self._made[with_words]
+
+    def _rows_of(self, number: int, with_words: bool) -> list[Row]:
         options = self.options
         texts = [text for text in self.samples[number] if text is not None]
-        tokens = [self.tokenizer._tokens_of(text, options.split_special_tokens) for text in texts]
+        tokens = [self.tokenizer._tokens_of(text, options.split_special_tokens, with_words) for text in texts]
         count = len(self.bos) * len(tokens)
         if self.strategy != "do_not_truncate" and self.limit < count:
             raise GPT2Error(f"max_length={self.limit}: bos_token alone takes {count}")
@@ -199,55 +264,19 @@ class Call:
         )
         return [row_of(tokens, self.bos, place, number) for place in places]
 
-    def rows(self) -> list[Row]:
-        """Returns the rows with their padding."""
-        if self.width is None:
-            return self._rows
-        return [row.padded(self.width, self.pad_id, self.pad_left) for row in self._rows]
+    def _width(self, lengths: Sequence[int]) -> int | None:
+        return width_of(lengths, self.options.fill, self.limit, self.options.pad_to_multiple_of)
 
-    def encoding(self, single: bool) -> BatchEncoding:
-        """Returns what was asked for; of a single text without the dimension of the batch, where these are lists."""
-        options = self.options
-        ids, mask = self._padded()
-        columns: dict[str, Any] = {"input_ids": ids}
-        if options.return_token_type_ids:
-            columns["token_type_ids"] = [row.types for row in self.rows()]
-        if options.return_attention_mask is not False:
-            columns["attention_mask"] = mask
-        if options.return_special_tokens_mask:
-            columns["special_tokens_mask"] = [row.special for row in self.rows()]
-        if options.return_offsets_mapping:
-            columns["offset_mapping"] = [row.spans for row in self.rows()]
-        make = tensor_maker(options.return_tensors)
-        if make is not None:
-            columns = {name: make(stacked(name, rows)) for name, rows in columns.items()}
-        elif single and not options.return_overflowing_tokens:
-            columns = {name: self._lists(name, rows)[0] for name, rows in columns.items()}
-        else:
-            columns = {name: self._lists(name, rows) for name, rows in columns.items()}
-        numbers = {"length": [len(row) for row in ids]} if options.return_length else {}
-        if options.return_overflowing_tokens:
-            numbers["overflow_to_sample_mapping"] = [row.sample for row in self._rows]
-        columns |= {name: values if make is None else make(np.array(values)) for name, values in numbers.items()}
-        return BatchEncoding(columns, self.rows, self.tokenizer.convert_ids_to_tokens)
-
-    def _padded(self) -> tuple[_Rows, _Rows]:
+    def _padded(self, ids: list[np.ndarray]) -> tuple[_Rows, _Rows]:
         """Returns the rows of ids and of the mask: one array each where all have one length."""
-        if self.width is None:
-            return self.ids, [np.broadcast_to(_ONE, len(row)) for row in self.ids]
-        if max(map(len, self.ids), default=0) <= self.width:
-            return filled(self.ids, self.width, self.pad_id, self.pad_left)
-        each = [filled([row], max(self.width, len(row)), self.pad_id, self.pad_left) for row in self.ids]
+        lengths = list(map(len, ids))
+        width = self._width(lengths)
+        if width is None:
+            return ids, [np.broadcast_to(_ONE, length) for length in lengths]
+        if max(lengths, default=0) <= width:
+            return filled(ids, width, self.pad_id, self.pad_left)
+        each = [filled([row], max(width, len(row)), self.pad_id, self.pad_left) for row in ids]
         return [values[0] for values, _ in each], [held[0] for _, held in each]
-
-    def _lists(self, name: str, rows: _Rows) -> list:
-        if name == "input_ids":
-            return [self.tokenizer._integers.take(row, mode="clip").tolist() for row in rows]
-        if name == "attention_mask" and self.width is None:
-            return [[1] * len(row) for row in rows]
-        if name == "offset_mapping":
-            return [list(zip(*row.T.tolist(), strict=True)) for row in rows]
-        return [row.tolist() for row in rows]
 
 
 def pad_encoded(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ from . import byte_level, files, newer
 from .slow import GPT2Tokenizer
 from .vocabulary import Vocabulary, published_vocabulary
 
-_FOR_ALL_CORES = 1 << 23  # characters in a batch from which on threads are worth starting
+_FOR_ALL_CORES = 1 << 22  # characters in a batch from which on threads are worth starting,
+_CORES = 3  # and cores: with two, lists are made as fast where each text's ids are still at hand
+_PART = 1 << 21  # characters given to the threads at once
 
 
 class GPT2TokenizerFast(GPT2Tokenizer):
@@ -36,26 +40,31 @@ class GPT2TokenizerFast(GPT2Tokenizer):
         return engine(self.vocabulary) if self.vocabulary.is_whole() and self.vocabulary.is_in_order() else None
 
     def _plain_ids(self, text: str) -> np.ndarray:
-        if self._engine is None or newer.in_text(text):
+        if self._engine is None:
             return super()._plain_ids(text)
-        try:
+        if text.isascii():
             return self._engine.encode(text)
-        except TypeError:  # lone surrogates
-            return self._ids_of_surrogates(text)
-
-    def _ids_of_surrogates(self, text: str) -> np.ndarray:
         clean = byte_level.cleaned(text, self.errors)
-        return super()._plain_ids(text) if clean == text else self._engine.encode(clean)
+        try:
+            return super()._plain_ids(text) if newer.in_text(clean) else self._engine.encode(clean)
+        except TypeError:  # lone surrogates that stay, as bytes that are no UTF-8
+            return super()._plain_ids(text)
 
-    def _plain_ids_of_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        if self._engine is not None and sum(map(len, texts)) > _FOR_ALL_CORES and not any(map(newer.in_text, texts)):
+    def _plain_ids_of_all(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        cores = os.cpu_count() or 1
+        if self._engine is None or cores < _CORES or sum(map(len, texts)) < _FOR_ALL_CORES:
+            yield from super()._plain_ids_of_all(texts)
+            return
+        for part in _parts(texts):
             try:
-                rows = self._engine.encode_batch(texts).layout
+                if any(map(newer.in_text, part)):
+                    raise TypeError
+                rows = self._engine.encode_batch(part).layout
             except TypeError:
-                return super()._plain_ids_of_all(texts)
-            ids, ends = np.asarray(rows.content.data), rows.offsets.data[1:].tolist()
-            return np.split(ids, ends[:-1])
-        return super()._plain_ids_of_all(texts)
+                yield from super()._plain_ids_of_all(part)
+                continue
+            ids, ends = np.asarray(rows.content.data), rows.offsets.data.tolist()
+            yield from (ids[start:end] for start, end in itertools.pairwise(ends))
 
     def _plain_sizes(self, text: str, ids: np.ndarray) -> np.ndarray:
         return super()._plain_sizes(text, ids) if self._engine is None else self._sizes[ids]
@@ -66,6 +75,18 @@ class GPT2TokenizerFast(GPT2Tokenizer):
         sizes = np.zeros(max(self.vocabulary.ids.values()) + 1, np.int64)
         sizes[list(self.vocabulary.ids.values())] = [len(token) for token in self.vocabulary.ids]
         return sizes
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yields the texts in order, some megabytes at a time."""
+    start = size = 0
+    for number, text in enumerate(texts):
+        size += len(text)
+        if size >= _PART:
+            yield texts[start : number + 1]
+            start, size = number + 1, 0
+    if start < len(texts):
+        yield texts[start:]
 
 
 def engine(vocabulary: Vocabulary) -> Any:

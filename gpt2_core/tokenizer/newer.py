@@ -25,6 +25,7 @@ RANGES = (
     (0x2B73A, 0x2B73F), (0x2B81E, 0x2B81E), (0x2CEA2, 0x2CEAD), (0x323B0, 0x33479), (0x3D000, 0x3FC3F),
 )  # fmt: skip
 CHARACTERS = "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in RANGES) + "]"  # as a pattern has them
+_FOUR_BYTES = sorted({chr(code).encode()[:1] for both in RANGES for code in both if code > 0xFFFF})
 
 
 @functools.cache
@@ -35,9 +36,25 @@ def _table() -> np.ndarray:
     return table
 
 
+@functools.cache
+def _by_first_byte() -> dict[bytes, list[str]]:
+    """Such characters by their first byte in UTF-8; those of four bytes are too many to look for each."""
+    found: dict[bytes, list[str]] = {}
+    for first, last in RANGES:
+        for character in map(chr, range(first, min(last, 0xFFFF) + 1)):
+            found.setdefault(character.encode()[:1], []).append(character)
+    return found
+
+
 def in_text(text: str) -> bool:
-    """Returns whether a text has such a character."""
+    """Returns whether a text has such a character; for most texts their bytes tell, which is fast."""
     if text.isascii():
+        return False
+    data = text.encode("utf-8", "surrogatepass")
+    for first, characters in _by_first_byte().items():
+        if first in data and any(character in text for character in characters):
+            return True
+    if not any(first in data for first in _FOUR_BYTES):
         return False
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     return bool(_table().take(codes).any())

@@ -217,6 +217,9 @@ class TokenTable:
         tokens = [self._content[i] for i in self._known(ids, skip_special_tokens)]
         return tokens[0] if tokens and is_int(plain(ids)) else tokens
 
+    def _tokens_of_ids(self, ids: np.ndarray) -> list[str]:
+        return self.convert_ids_to_tokens(ids.tolist())
+
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """Returns the text that tokens spell."""
         return b"".join(self._bytes_of(tokens)).decode("utf-8", self.errors)
