@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import threading
 import time
 from pathlib import Path
@@ -193,7 +192,7 @@ def _check(journal: Path, entry: object) -> None:
 
 
 def _temporary(name: str) -> str:
-    return f".{name}.{secrets.token_hex(4)}.tmp"
+    return f".{name}.{os.urandom(4).hex()}.tmp"
 
 
 def _flush(path: Path) -> None:

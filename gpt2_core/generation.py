@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -98,7 +98,7 @@ def plan(
     new_tokens = _new_tokens(settings, ids.shape[1], config.n_positions)
     numbers = None
     if settings.do_sample:
-        numbers = uniforms(secrets.randbits(63) if seed is None else seed, len(ids), new_tokens)
+        numbers = uniforms(int.from_bytes(os.urandom(8), "little") >> 1 if seed is None else seed, len(ids), new_tokens)
     elif seed is not None:
         uniforms(seed, len(ids), 1)  # not used, but a wrong one is told all the same
     steps = _steps(settings, config.vocab_size) if settings.do_sample else ()

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from gpt2_core import GPT2Tokenizer, GPT2TokenizerFast
 from gpt2_core.assets import GPT2_VOCABULARY
 from gpt2_core.tokenizer import byte_level, newer
+from gpt2_core.tokenizer import fast as fast_module
 from gpt2_core.tokenizer.vocabulary import Vocabulary
+from tests.frameworks import DATA
 
 # As tiktoken's own gpt2 encoding has it
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -87,6 +89,29 @@ def test_every_character_is_of_one_kind_everywhere(slow, fast, their_tiktoken, t
     for tokenizer in (slow, fast):
         wrong = [text for text, ids in zip(texts, expected, strict=True) if tokenizer.encode(text) != ids]
         assert not wrong, f"{len(wrong)} rows of 512 characters, the first from {ord(wrong[0][0]):x}"
+
+
+def test_shakespeare(slow, fast, their_tiktoken, their_tokenizers):
+    """A part of a play; tests/bench/text_to_ids.py compares all of them."""
+    text = (DATA / "shakespeare" / "heldout.txt").read_text(encoding="utf-8")
+    ids = fast.encode(text)
+    assert ids == slow.encode(text) == their_tiktoken.encode_ordinary(text) == their_tokenizers.encode(text).ids
+    assert len(ids) > 1000 and fast.decode(ids) == text
+
+
+def test_large_batches_by_all_cores(slow, monkeypatch):
+    """In parts that go to threads, but for those with what the engine cannot take; in order, and lazily."""
+    monkeypatch.setattr(fast_module, "_FOR_ALL_CORES", 1000)
+    monkeypatch.setattr(fast_module, "_PART", 300)
+    monkeypatch.setattr(fast_module, "_cores", lambda: 2)
+    draw = random.Random(0)
+    texts = [random_text(draw) for _ in range(300)] + ["a\ud800b", "", "\U0003fbfd've", "x" * 2000]
+    draw.shuffle(texts)
+    tokenizer, parts = GPT2TokenizerFast.from_pretrained("gpt2"), []
+    given = tokenizer._ids_of_part
+    tokenizer._ids_of_part = lambda part: [parts.append(len(part)), given(part)][1]
+    assert tokenizer(texts, verbose=False) == slow(texts, verbose=False)
+    assert len(parts) > 10 and sum(parts) == len(texts)
 
 
 def test_source_code(slow, fast, their_tiktoken, their_tokenizers):

@@ -8,12 +8,12 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from ..ahead import ahead
 from ..errors import GPT2Error
 
 # name -> how numpy holds the stored bits; numpy has no bfloat16, so its bits travel as uint16
@@ -149,15 +149,6 @@ class Tensor:
     def of(cls, array: np.ndarray) -> Tensor:
         """Returns a tensor around an array of one of numpy's own types."""
         return cls(dtype_name(array.dtype), array.shape, lambda: array)
-
-
-def ahead(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields pieces, the next one being read, in a thread, while one is used."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = reader.submit(next, pieces, None)
-            yield piece
 
 
 def in_order(tensors: Iterable[Tensor]) -> Iterator[Iterator[np.ndarray]]:

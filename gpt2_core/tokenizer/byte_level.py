@@ -18,12 +18,6 @@ from . import newer
 # One pre-token: a contraction | letters | digits | other signs, each with at most one space before | white space.
 # Contractions match in lower case only, as in the published tokenizer: its vocabulary was learnt that way.
 PRE_TOKEN = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
-# The same for texts with characters that are letters or digits by now, and were signs in Unicode 16; half as fast
-_OLDER = regex.compile(
-    rf"'(?:[sdmt]|ll|ve|re)| ?[\p{{L}}--{newer.CHARACTERS}]+| ?[\p{{N}}--{newer.CHARACTERS}]+"
-    rf"| ?(?:[^\s\p{{L}}\p{{N}}]|{newer.CHARACTERS})+|\s+(?!\S)|\s+",
-    regex.V1,
-)
 _SHORT = 32  # symbols up to which looking through all pairs again is faster than a heap of them
 
 
@@ -90,6 +84,16 @@ def cleaned(text: str, errors: str) -> str:
     return text
 
 
+@functools.cache
+def _older_pattern() -> regex.Pattern:
+    """As PRE_TOKEN for texts with characters that were signs in Unicode 16, and are not any more; half as fast."""
+    return regex.compile(
+        rf"'(?:[sdmt]|ll|ve|re)| ?[\p{{L}}--{newer.CHARACTERS}]+| ?[\p{{N}}--{newer.CHARACTERS}]+"
+        rf"| ?(?:[^\s\p{{L}}\p{{N}}]|{newer.CHARACTERS})+|\s+(?!\S)|\s+",
+        regex.V1,
+    )
+
+
 def characters(text: str, errors: str) -> np.ndarray:
     """Returns which character of a text each of its bytes is of, (bytes,)."""
     try:
@@ -103,7 +107,7 @@ def characters(text: str, errors: str) -> np.ndarray:
 def pre_tokens(text: str, errors: str = "strict") -> Iterator[bytes]:
     """Yields the pre-tokens of a text; no token ever spans two of them."""
     text = cleaned(text, errors)
-    pattern = _OLDER if newer.in_text(text) else PRE_TOKEN
+    pattern = _older_pattern() if newer.in_text(text) else PRE_TOKEN
     return (match.group().encode("utf-8", errors) for match in pattern.finditer(text))
 
 

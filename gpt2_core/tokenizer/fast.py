@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..ahead import ahead
 from ..errors import GPT2Error
 from . import byte_level, files, newer
 from .slow import GPT2Tokenizer
 from .vocabulary import Vocabulary, published_vocabulary
 
-_FOR_ALL_CORES = 1 << 22  # characters in a batch from which on threads are worth starting,
-_CORES = 3  # and cores: with two, lists are made as fast where each text's ids are still at hand
-_PART = 1 << 21  # characters given to the threads at once
+_FOR_ALL_CORES = 1 << 21  # characters in a batch from which on threads are worth starting
+_PART = 1 << 20  # characters given to them at once; meanwhile lists are made of the part before
 
 
 class GPT2TokenizerFast(GPT2Tokenizer):
@@ -51,20 +51,20 @@ class GPT2TokenizerFast(GPT2Tokenizer):
             return super()._plain_ids(text)
 
     def _plain_ids_of_all(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        cores = os.cpu_count() or 1
-        if self._engine is None or cores < _CORES or sum(map(len, texts)) < _FOR_ALL_CORES:
-            yield from super()._plain_ids_of_all(texts)
-            return
-        for part in _parts(texts):
-            try:
-                if any(map(newer.in_text, part)):
-                    raise TypeError
-                rows = self._engine.encode_batch(part).layout
-            except TypeError:
-                yield from super()._plain_ids_of_all(part)
-                continue
-            ids, ends = np.asarray(rows.content.data), rows.offsets.data.tolist()
-            yield from (ids[start:end] for start, end in itertools.pairwise(ends))
+        if self._engine is None or _cores() == 1 or sum(map(len, texts)) < _FOR_ALL_CORES:
+            return super()._plain_ids_of_all(texts)
+        return itertools.chain.from_iterable(ahead(map(self._ids_of_part, _parts(texts))))
+
+    def _ids_of_part(self, texts: Sequence[str]) -> Iterable[np.ndarray]:
+        """Returns the ids of each text, by all cores; in Python's own thread where the engine cannot take one."""
+        if any(map(newer.in_text, texts)):
+            return list(super()._plain_ids_of_all(texts))
+        try:
+            rows = self._engine.encode_batch(texts).layout
+        except TypeError:  # lone surrogates
+            return list(super()._plain_ids_of_all(texts))
+        ids, ends = np.asarray(rows.content.data), rows.offsets.data.tolist()
+        return (ids[start:end] for start, end in itertools.pairwise(ends))
 
     def _plain_sizes(self, text: str, ids: np.ndarray) -> np.ndarray:
         return super()._plain_sizes(text, ids) if self._engine is None else self._sizes[ids]
@@ -75,6 +75,11 @@ class GPT2TokenizerFast(GPT2Tokenizer):
         sizes = np.zeros(max(self.vocabulary.ids.values()) + 1, np.int64)
         sizes[list(self.vocabulary.ids.values())] = [len(token) for token in self.vocabulary.ids]
         return sizes
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:

