@@ -1,5 +1,6 @@
 """The documentation says what is so: its code runs, its table is the code's, its links lead somewhere."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -57,6 +58,22 @@ def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch, capsys):
     for command in "".join(script for _, script in blocks(page, "sh")).splitlines():
         program, *arguments = shlex.split(command, comments=True)
         assert program == "gpt2" and main(arguments) == 0, command
+
+
+def test_the_page_of_tokenizers_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    page, names = ROOT / "docs" / "tokenizers.md", {}
+    for line, code in blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+    printed = capsys.readouterr().out
+    for expected in ("(2, 5) [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]", "'<sep>'] 50261", "(2, 8)", "[0, 0]"):
+        assert expected in printed
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("To be, or not to be: that is the question.\n" * 50, encoding="utf-8")
+    for command in "".join(script for _, script in blocks(page, "sh")).splitlines():
+        subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert (tmp_path / "ids.npy").exists() and (tmp_path / "my_vocabulary" / "vocab.json").exists()
 
 
 def test_the_table_of_weights_is_the_code_s():

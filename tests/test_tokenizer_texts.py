@@ -166,6 +166,14 @@ def test_lone_surrogates_follow_errors(kind, errors, text):
 
 
 @pytest.mark.parametrize("kind", (GPT2Tokenizer, GPT2TokenizerFast))
+def test_a_text_of_which_nothing_is_left(kind):
+    tokenizer = kind.from_pretrained("gpt2", errors="ignore")
+    found = tokenizer("\ud800<|endoftext|>\udfff a", return_offsets_mapping=True)
+    assert found["input_ids"] == [50256, 257] and found["offset_mapping"] == [(1, 14), (15, 17)]
+    assert found.word_ids() == [0, 1] and tokenizer("\ud800", return_offsets_mapping=True)["offset_mapping"] == []
+
+
+@pytest.mark.parametrize("kind", (GPT2Tokenizer, GPT2TokenizerFast))
 def test_strict_refuses_lone_surrogates(kind):
     with pytest.raises(UnicodeEncodeError):
         kind.from_pretrained("gpt2", errors="strict").encode("a\ud800")

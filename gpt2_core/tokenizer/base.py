@@ -296,7 +296,7 @@ class BaseTokenizer(TokenTable):
             for piece in self._pieces(text, split_special):
                 tokens = self._tokens_of_piece(text, piece, self.add_prefix_space, with_words)
                 found.append(tokens._replace(words=tokens.words + start))
-                start = int(found[-1].words[-1]) + 1
+                start += 1 + int(tokens.words.max(initial=-1))
         else:
             found = [
                 tokens._replace(words=np.full_like(tokens.words, number))
