@@ -67,7 +67,7 @@ def test_the_page_of_tokenizers_runs(tmp_path, monkeypatch, capsys):
     for line, code in blocks(page, "python"):
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
     printed = capsys.readouterr().out
-    for expected in ("(2, 5) [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]", "'<sep>'] 50261", "(2, 8)", "[0, 0]"):
+    for expected in ("(2, 6) [[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]]", "'<sep>'] 50261", "(2, 8)", "[0, 0]"):
         assert expected in printed
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("To be, or not to be: that is the question.\n" * 50, encoding="utf-8")
