@@ -284,6 +284,16 @@ def test_bos(kind):
     assert tokenizer.tokenize("a") == ["a"]
 
 
+def test_where_tokens_come_from_is_not_told_by_a_changed_tokenizer(kind):
+    tokenizer = kind.from_pretrained("gpt2")
+    kept, asked = tokenizer("a <x>"), tokenizer("a <x>")
+    assert asked.word_ids() == [0, 1, 2, 3]
+    tokenizer.add_tokens(["<x>"])
+    assert asked.word_ids() == [0, 1, 2, 3] and tokenizer("a <x>").word_ids() == [0, 1, 2]
+    with pytest.raises(GPT2Error, match="the tokenizer was changed since this text was encoded"):
+        kept.word_ids()
+
+
 def test_the_collector_goes_on_after_a_call(tokenizer):
     for enabled in (True, False):
         (gc.enable if enabled else gc.disable)()

@@ -157,6 +157,11 @@ class Call:
         self.bos = tokenizer._bos() if options.add_special_tokens else []
         self.pad_id = 0 if options.fill == "do_not_pad" else tokenizer._pad_id()
         self._made: dict[bool, list[Row]] = {}
+        self._made_with = self._state()
+
+    def _state(self) -> tuple:
+        """What of the tokenizer, which can be changed, the ids of a text depend on."""
+        return self.tokenizer._splitters, self.tokenizer.add_prefix_space, self.tokenizer.errors
 
     def encoding(self, single: bool) -> BatchEncoding:
         """Returns what was asked for; of a single text without the dimension of the batch, where these are lists."""
@@ -243,6 +248,8 @@ class Call:
     def _rows(self, with_words: bool = False) -> list[Row]:
         """Returns the rows before padding; with the number of each token's word, which takes longer, or without."""
         if with_words not in self._made:
+            if self._state() != self._made_with:
+                raise GPT2Error("the tokenizer was changed since this text was encoded: encode it again")
             rows = [row for number in range(len(self.samples)) for row in self._rows_of(number, with_words)]
             self._made[with_words] = rows
         return self._made[with_words]
