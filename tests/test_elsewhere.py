@@ -14,7 +14,7 @@ import torch
 
 from gpt2_core import GPT2Config, GPT2Tokenizer, convert
 from gpt2_core.parity import TOLERANCE, compare, require_close
-from gpt2_core.tokenizer.vocabulary import tokenizer_files
+from gpt2_core.tokenizer.files import tokenizer_files
 from gpt2_core.weights import ARCHITECTURES, HEADS
 from tests.data import make_transformers_4 as transformers_4
 from tests.frameworks import Torch, to_numpy
