@@ -13,7 +13,7 @@ import tokenizers
 
 from gpt2_core import GPT2Error, GPT2Tokenizer, GPT2TokenizerFast
 from gpt2_core.cli import main
-from gpt2_core.tokenizer import AddedToken, streaming
+from gpt2_core.tokenizer import AddedToken, engine, streaming
 from gpt2_core.tokenizer.training import train_vocabulary
 
 KINDS = (GPT2Tokenizer, GPT2TokenizerFast)
@@ -181,8 +181,6 @@ class TestTraining:
 
 def test_without_the_engine(monkeypatch):
     monkeypatch.setitem(sys.modules, "gigatoken", None)
-    from gpt2_core.tokenizer import fast
-
-    fast._published_engine.cache_clear()
+    engine.published_engine.cache_clear()
     with pytest.raises(GPT2Error, match=r'needs gigatoken: pip install "gpt2-duo\[fast\]"; GPT2Tokenizer gives'):
         GPT2TokenizerFast.from_pretrained("gpt2").encode("a")

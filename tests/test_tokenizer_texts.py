@@ -1,7 +1,10 @@
 """Text to ids and back: both tokenizers against tiktoken and Hugging Face tokenizers, over every kind of text."""
 
+import gc
 import random
+import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from gpt2_core import GPT2Tokenizer, GPT2TokenizerFast
 from gpt2_core.assets import GPT2_VOCABULARY
-from gpt2_core.tokenizer import byte_level, newer
+from gpt2_core.tokenizer import byte_level, integers, newer
 from gpt2_core.tokenizer import fast as fast_module
 from gpt2_core.tokenizer.vocabulary import Vocabulary
 from tests.frameworks import DATA
@@ -99,19 +102,52 @@ def test_shakespeare(slow, fast, their_tiktoken, their_tokenizers):
     assert len(ids) > 1000 and fast.decode(ids) == text
 
 
-def test_large_batches_by_all_cores(slow, monkeypatch):
-    """In parts that go to threads, but for those with what the engine cannot take; in order, and lazily."""
+@pytest.mark.parametrize("cores", [2, 3])
+def test_large_batches_by_all_cores(slow, monkeypatch, cores):
+    """In parts that go to a thread; texts that are not for the engine are found among them; in order."""
     monkeypatch.setattr(fast_module, "_FOR_ALL_CORES", 1000)
     monkeypatch.setattr(fast_module, "_PART", 300)
-    monkeypatch.setattr(fast_module, "_cores", lambda: 2)
+    monkeypatch.setattr(fast_module, "_PART_OF_CORE", 300)
+    monkeypatch.setattr(fast_module, "_cores", lambda: cores)
     draw = random.Random(0)
-    texts = [random_text(draw) for _ in range(300)] + ["a\ud800b", "", "\U0003fbfd've", "x" * 2000]
+    apart = ["a\ud800b", "", "\U0003fbfd've", "x" * 2000, "one <|endoftext|>two"]
+    texts = [random_text(draw) for _ in range(300)] + apart
     draw.shuffle(texts)
     tokenizer, parts = GPT2TokenizerFast.from_pretrained("gpt2"), []
-    given = tokenizer._ids_of_part
-    tokenizer._ids_of_part = lambda part: [parts.append(len(part)), given(part)][1]
-    assert tokenizer(texts, verbose=False) == slow(texts, verbose=False)
-    assert len(parts) > 10 and sum(parts) == len(texts)
+    given = tokenizer._encoded
+    tokenizer._encoded = lambda part: [parts.append(len(part)), given(part)][1]
+    for options in {}, {"split_special_tokens": True}:
+        assert tokenizer(texts, verbose=False, **options) == slow(texts, verbose=False, **options)
+        assert len(parts) > 10 and sum(parts) == len(texts)
+        parts.clear()
+
+
+def test_threads_take_turns(fast):
+    """gigatoken raises where a second thread calls it."""
+    texts = [f"{i} été, winter and spring. " * 300 for i in range(1200)]
+    expected = fast(texts[:300], verbose=False)["input_ids"]
+    with ThreadPoolExecutor(3) as pool:
+        whole = pool.submit(fast, texts, verbose=False)
+        each = pool.map(lambda text: fast.encode(text, verbose=False), texts[:300])
+        assert list(each) == whole.result()["input_ids"][:300] == expected
+
+
+@pytest.mark.parametrize("name", ["cpython", "pypy"])
+def test_lists_hold_what_arrays_hold(monkeypatch, name):
+    """Python's own numbers, whose references are counted: they stay when the rest is gone."""
+    monkeypatch.setattr(integers.sys.implementation, "name", name)
+    make = integers.Integers(70_000).list_maker()
+    rows = [np.arange(i, 70_000, 7, np.uint32) for i in range(7)] + [np.arange(70_000), np.zeros(0, np.int64)]
+    lists = [make(row) for row in rows]
+    counts = [sys.getrefcount(lists[0][100])]
+    again = make(rows[0])
+    counts.append(sys.getrefcount(lists[0][100]))
+    same = again[100] is lists[0][100]
+    del make, again
+    gc.collect()
+    counts.append(sys.getrefcount(lists[0][100]))
+    assert same and counts == [counts[0], counts[0] + 1, 3]  # in two lists, and an argument
+    assert lists == [row.tolist() for row in rows] and {type(i) for row in lists for i in row} == {int}
 
 
 def test_source_code(slow, fast, their_tiktoken, their_tokenizers):

@@ -105,6 +105,8 @@ class Sample(NamedTuple):
 def samples_of(text: Any, pair: Any, words: bool) -> tuple[list[Sample], bool]:
     """Returns the inputs of a call, and whether they came as a list. `words`: each is a list of words."""
     text, pair = _listed(text), _listed(pair)
+    if isinstance(text, list) and pair is None and not words and {*map(type, text)} == {str}:
+        return list(map(Sample, text)), True  # as below, for what is given most
     depth = (lambda value: isinstance(value, list)) if words else (lambda value: isinstance(value, str))
     one = depth(text) and not (words and text and isinstance(text[0], list))
     if one:
@@ -187,13 +189,13 @@ class Call:
 
     def _columns(self) -> tuple[dict[str, list], list[int]]:
         """Returns the columns as lists, and the rows' lengths."""
-        integers = self.tokenizer._integers
+        listed = self.tokenizer._integers.list_maker()
         if self.options.fill == "do_not_pad":
-            lists = [integers.take(row, mode="clip").tolist() for row in self._ids()]
+            lists = list(map(listed, self._ids()))
             mask = [[1] * len(row) for row in lists] if self.options.return_attention_mask is not False else []
         else:
             rows, held = self._padded(list(self._ids()))
-            lists = [integers.take(row, mode="clip").tolist() for row in rows]
+            lists = list(map(listed, rows))
             mask = [row.tolist() for row in held]
         columns = self._in_order(lists, mask)
         for name, rows in columns.items():

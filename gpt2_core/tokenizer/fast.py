@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..ahead import ahead
-from ..errors import GPT2Error
-from . import byte_level, files, newer
+from . import byte_level, newer
+from .engine import Encoded, Engine, engine_of
 from .slow import GPT2Tokenizer
-from .vocabulary import Vocabulary, published_vocabulary
 
 _FOR_ALL_CORES = 1 << 21  # characters in a batch from which on threads are worth starting
-_PART = 1 << 20  # characters given to them at once; meanwhile lists are made of the part before
+_PART = 1 << 20  # characters that the engine is given at once; meanwhile lists are made of the part before
+_PART_OF_CORE = 1 << 22  # gigatoken 0.10 splits a batch from about this size on: one core for it, and one for lists
 
 
 class GPT2TokenizerFast(GPT2Tokenizer):
@@ -33,11 +32,9 @@ class GPT2TokenizerFast(GPT2Tokenizer):
     is_fast = True
 
     @functools.cached_property
-    def _engine(self) -> Any:
+    def _engine(self) -> Engine | None:
         """What turns texts into ids; None where only the definition is exact."""
-        if self.vocabulary is published_vocabulary():
-            return _published_engine()
-        return engine(self.vocabulary) if self.vocabulary.is_whole() and self.vocabulary.is_in_order() else None
+        return engine_of(self.vocabulary)
 
     def _plain_ids(self, text: str) -> np.ndarray:
         if self._engine is None:
@@ -50,21 +47,35 @@ class GPT2TokenizerFast(GPT2Tokenizer):
         except TypeError:  # lone surrogates that stay, as bytes that are no UTF-8
             return super()._plain_ids(text)
 
-    def _plain_ids_of_all(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        if self._engine is None or _cores() == 1 or sum(map(len, texts)) < _FOR_ALL_CORES:
-            return super()._plain_ids_of_all(texts)
-        return itertools.chain.from_iterable(ahead(map(self._ids_of_part, _parts(texts))))
+    def _ids_of_all(self, texts: Sequence[str], split_special: bool) -> Iterator[np.ndarray]:
+        small = _cores() == 1 or sum(map(len, texts)) < _FOR_ALL_CORES
+        if small or self.add_prefix_space or self._engine is None:
+            return super()._ids_of_all(texts, split_special)
+        parts = list(_parts(texts))
+        encoded = ahead(map(self._encoded, parts), 2)
+        found = (self._ids_of_part(part, encoded, split_special) for part in parts)
+        return itertools.chain.from_iterable(found)
 
-    def _ids_of_part(self, texts: Sequence[str]) -> Iterable[np.ndarray]:
-        """Returns the ids of each text, by all cores; in Python's own thread where the engine cannot take one."""
-        if any(map(newer.in_text, texts)):
-            return list(super()._plain_ids_of_all(texts))
+    def _encoded(self, texts: Sequence[str]) -> Encoded | None:
+        """Returns what the engine makes of texts, None where there are lone surrogates."""
         try:
-            rows = self._engine.encode_batch(texts).layout
-        except TypeError:  # lone surrogates
-            return list(super()._plain_ids_of_all(texts))
-        ids, ends = np.asarray(rows.content.data), rows.offsets.data.tolist()
-        return (ids[start:end] for start, end in itertools.pairwise(ends))
+            return self._engine.encode_all(texts)  # type: ignore[union-attr]
+        except TypeError:
+            return None
+
+    def _ids_of_part(
+        self, texts: Sequence[str], encoded: Iterator[Encoded | None], split_special: bool
+    ) -> Iterator[np.ndarray]:
+        """Yields the ids of each text. Which of them are not for the engine is found while it is at them."""
+        holds = self._splitters[split_special].holds
+        apart = [holds(text) or newer.in_text(text) for text in texts]
+        found = next(encoded)
+        if found is None:
+            yield from super()._ids_of_all(texts, split_special)
+            return
+        ids, ends = found
+        for text, otherwise, (start, end) in zip(texts, apart, itertools.pairwise(ends), strict=True):
+            yield self._ids_of(text, split_special, False) if otherwise else ids[start:end]
 
     def _plain_sizes(self, text: str, ids: np.ndarray) -> np.ndarray:
         return super()._plain_sizes(text, ids) if self._engine is None else self._sizes[ids]
@@ -84,27 +95,13 @@ def _cores() -> int:
 
 def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yields the texts in order, some megabytes at a time."""
+    spare = min(_cores() - 1, 4)  # more than these make ids faster than lists of them can be made
+    most = _PART if spare == 1 else spare * _PART_OF_CORE
     start = size = 0
     for number, text in enumerate(texts):
         size += len(text)
-        if size >= _PART:
+        if size >= most:
             yield texts[start : number + 1]
             start, size = number + 1, 0
     if start < len(texts):
         yield texts[start:]
-
-
-def engine(vocabulary: Vocabulary) -> Any:
-    """Returns gigatoken's tokenizer of a vocabulary, without added tokens."""
-    try:
-        import gigatoken
-    except ImportError:
-        raise GPT2Error(
-            'GPT2TokenizerFast needs gigatoken: pip install "gpt2-duo[fast]"; GPT2Tokenizer gives the same ids without'
-        ) from None
-    return gigatoken.Tokenizer.from_json(files.tokenizer_json(vocabulary, {}, False, None))
-
-
-@functools.cache
-def _published_engine() -> Any:
-    return engine(published_vocabulary())

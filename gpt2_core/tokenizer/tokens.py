@@ -14,6 +14,7 @@ from ..errors import GPT2Error
 from ..plain import is_int, plain
 from . import byte_level
 from .added_tokens import AddedToken, Splitter
+from .integers import Integers
 from .vocabulary import Vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
@@ -94,11 +95,9 @@ class TokenTable:
         return content
 
     @functools.cached_property
-    def _integers(self) -> np.ndarray:
-        """Python's whole numbers, made once: lists of ids hold these, which is faster than new ones."""
-        integers = np.empty(len(self._content), object)
-        integers[:] = range(len(integers))
-        return integers
+    def _integers(self) -> Integers:
+        """What makes lists of ids."""
+        return Integers(len(self._content))
 
     @functools.cached_property
     def _bytes(self) -> list[bytes | None]:
