@@ -135,3 +135,12 @@ class QuestionAnsweringOutput(ModelOutput):
 
     __slots__ = ()
     names = ("loss", "start_logits", "end_logits", *_COMMON)
+
+
+class GenerateOutput(ModelOutput):
+    """generate: sequences (rows, T + new), the texts of a prompt one after another; sequences_scores (rows,) of beams;
+    scores, of each step (rows, V); past_key_values, which the next call may be given with all of `sequences`; seed,
+    with which the same is drawn again."""
+
+    __slots__ = ()
+    names = ("sequences", "sequences_scores", "scores", "past_key_values", "seed")

@@ -25,6 +25,12 @@ def visible_keys(attention_mask, new, past):
     return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
 
 
+def visible_slots(kept, places):
+    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it."""
+    causal = ops.arange(ops.shape(kept)[1])[None, :] <= places[:, None]  # (T, S)
+    return causal & kept[:, None, None, :], causal  # (B, 1, T, S), (T, S)
+
+
 def visible_encoder_keys(encoder_attention_mask, length):
     """Returns (keep, every), as above, of the encoder's tokens, which have no order."""
     every = ops.ones((1, length), "bool")
@@ -88,9 +94,12 @@ class Attention(MultiHead):
             self.c_proj = Conv1D(config.n_embd, config.n_embd, name="c_proj", dtype=dtype)
         self.built = True
 
-    def call(self, x, visible, past=None, head_mask=None, seed=None):
+    def call(self, x, visible, past=None, head_mask=None, places=None, seed=None):
         q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
-        if past is not None:
+        if places is not None:  # slots for them, made beforehand
+            k = ops.slice_update(past[0], (0, 0, places[0], 0), k)
+            v = ops.slice_update(past[1], (0, 0, places[0], 0), v)
+        elif past is not None:
             k = ops.concatenate([ops.cast(past[0], k.dtype), k], axis=2)  # (B, H, S, D)
             v = ops.concatenate([ops.cast(past[1], v.dtype), v], axis=2)
         a, w = self.attend(q, k, v, visible, head_mask, seed)

@@ -44,13 +44,14 @@ class Block(keras.layers.Layer):
             self.mlp = MLP(config, name="mlp", dtype=dtype)
         self.built = True
 
-    def call(self, x, visible, past=None, head_mask=None, encoder=None, encoder_visible=None, seed=None):
+    def call(self, x, visible, past=None, head_mask=None, encoder=None, encoder_visible=None, places=None, seed=None):
         """Returns x (B, T, C), the keys and values to be kept, and the weights of one attention or of both.
 
         encoder_visible: None where there is no encoder. encoder: None where `past` holds its keys and values.
+        places: (T,) slots of `past` that the tokens go to; None puts them after it.
         """
         own, cross = (None, None) if past is None else (past[:2], past[2:])
-        a, present, w = self.attn(self.ln_1(x), visible, own, head_mask, seed)
+        a, present, w = self.attn(self.ln_1(x), visible, own, head_mask, places, seed)
         x = x + a
         weights = (w,)
         if encoder_visible is not None:

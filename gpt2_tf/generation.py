@@ -1,101 +1,93 @@
-"""generate: the plan of gpt2_core, executed with a key and value cache."""
+"""generate: the core's plan and loops, executed with a cache made beforehand."""
 
-import keras
-import numpy as np
 from keras import ops
 
 from gpt2_core import generation
-from gpt2_core.generation import LogitsStep
+from gpt2_core.inputs import check_shapes
+from gpt2_core.outputs import GenerateOutput
 
-from .logits import pick
+from .attention import visible_encoder_keys, visible_slots
+from .inference import Decoder
+from .inputs import as_pairs, as_tensors
 
 
 class GenerationMixin:
     """Gives a language model `generate`."""
 
-    def generate(self, input_ids=None, attention_mask=None, generation_config=None, *, seed=None, **overrides):
-        """Returns the prompts with their continuations, ids (B, T + new).
+    generation_config = generation.GenerationConfig()
+
+    def generate(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        generation_config=None,
+        *,
+        streamer=None,
+        seed=None,
+        tokenizer=None,
+        logits_processor=(),
+        stopping_criteria=(),
+        prefix_allowed_tokens_fn=None,
+        past_key_values=None,
+        encoder_hidden_states=None,
+        encoder_attention_mask=None,
+        **overrides,
+    ):
+        """Returns the prompts with their continuations, ids (B * num_return_sequences, T + new), or a GenerateOutput.
 
         input_ids: (B, T), or a list of prompts of any lengths; None starts from bos_token_id. Each row's tokens come
-        out at the right end of the prompt, and a row that has met an end token is filled up with pad_token_id.
-        seed: for do_sample, one number or one per row; None takes a fresh one. overrides: fields of GenerationConfig.
+        out at the right end of the prompt, and a row that is done is filled up with pad_token_id. The arguments are
+        those of transformers; seed: for do_sample, one number or one per prompt; None takes a fresh one. overrides:
+        fields of GenerationConfig.
         """
-        plan = generation.plan(self.config, generation_config, overrides, input_ids, attention_mask, seed)
-        ids = ops.convert_to_tensor(plan.input_ids, "int32")
-        mask = ops.convert_to_tensor(plan.attention_mask, "int32")
-        uniforms = None if plan.uniforms is None else ops.convert_to_tensor(plan.uniforms)
-        eos = ops.convert_to_tensor(plan.eos_token_ids, "int32")
-
-        step = graph_step(self, plan.steps, sampled=uniforms is not None)
-        nothing = no_past(self, len(plan.input_ids))
-        new, past = ids, nothing
-        finished = ops.zeros(len(plan.input_ids), "bool")
-        for t in range(plan.max_new_tokens):
-            token, past = step(new, past, mask, None if uniforms is None else uniforms[t])
-            token = ops.where(finished, plan.pad_token_id, token)
-            ids = ops.concatenate([ids, token[:, None]], axis=1)
-            mask = ops.concatenate([mask, ops.ones_like(mask[:, :1])], axis=1)
-            new, past = (token[:, None], past) if plan.use_cache else (ids, nothing)
-            finished = finished | ops.any(token[:, None] == eos[None], axis=-1)
-            if np.all(finished):
-                break
-        return ids
-
-    def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
-        """Returns the next token (B,), and the cache that holds everything before it."""
-        out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            use_cache=True,
-            return_dict=True,
-            output_hidden_states=False,
-            output_attentions=False,
+        settings = self.generation_config if generation_config is None else generation_config
+        plan = generation.plan(self.config, settings, overrides, input_ids, attention_mask, seed)
+        given = generation.Given(
+            tokenizer, tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn
         )
-        logits = self.logits(out.last_hidden_state[:, -1:])[:, -1]  # (B, V)
-        return ops.cast(pick(logits, steps, uniforms), "int32"), out.past_key_values
+        past = self.given_past(plan, past_key_values)
+        generation.check_call(plan, given, streamer, past and past[1], attention_mask)
+        decoder = self.decoder(plan, encoder_hidden_states, encoder_attention_mask)
+        found = generation.run(plan, decoder, given, past, streamer)
+        out = GenerateOutput(**generation.fields(plan, decoder, found))
+        return out if plan.settings.return_dict_in_generate else out.sequences
 
+    def given_past(self, plan, past_key_values):
+        """Returns a checked cache and how many tokens it holds; None where none was given."""
+        past = as_pairs(past_key_values)
+        if past is None:
+            return None
+        check_shapes(
+            self.config,
+            input_ids=(len(plan.prompts), 1),
+            past_key_values=[[tuple(x.shape) for x in pair] for pair in past],
+        )
+        return past, past[0][0].shape[2]
 
-def no_past(model, batch):
-    """Returns a cache of no tokens, so that the first step has the shape of every later one."""
-    config = model.config
-    empty = ops.zeros((batch, config.n_head, 0, config.head_dim), model.compute_dtype)
-    return ((empty, empty),) * config.n_layer
+    def decoder(self, plan, encoder_hidden_states=None, encoder_attention_mask=None):
+        """Returns what reads tokens and scores the next ones."""
+        ids = ops.zeros((len(plan.prompts), 1), "int32")
+        inputs = as_tensors(
+            self.config, input_ids=ids, encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+        )  # fmt: skip
+        return Decoder(self, inputs["encoder_hidden_states"], inputs["encoder_attention_mask"])
 
+    def step(self, input_ids, position_ids, kept, places, past, encoder=None, encoder_mask=None, every=False):
+        """Returns the logits (B, 1, V) of the last of the tokens (B, T), and the cache with them at `places`, (T,).
 
-def graph_step(model, steps, sampled):
-    """Returns model.step as a graph, traced once for every batch, prompt and cache length and every value of the steps.
-
-    Other backends than TensorFlow run it as it is.
-    """
-    if keras.config.backend() != "tensorflow":
-        return lambda new, past, mask, uniforms: model.step(new, past, mask, steps, uniforms)
-    names = tuple(step.name for step in steps)
-    weights = tuple(id(weight) for weight in model.weights)  # a user may have replaced a layer
-    if model.__dict__.get("_graph_weights") != weights:
-        model.__dict__.update(_graph_weights=weights, _graph_steps={})
-    graphs = model.__dict__["_graph_steps"]
-    if (names, sampled) not in graphs:
-        graphs[names, sampled] = trace(model, names, sampled)
-    values = np.array([step.value for step in steps])
-    graph = graphs[names, sampled]
-    return lambda new, past, mask, uniforms: graph(new, past, mask, uniforms if sampled else (), values)
-
-
-def trace(model, names, sampled):
-    """Returns the graph of one step with the logits steps of these names."""
-    import tensorflow as tf
-
-    config = model.config
-    ids = tf.TensorSpec((None, None), tf.int32)
-    cache = tf.TensorSpec((None, config.n_head, None, config.head_dim), model.compute_dtype)
-    past = ((cache, cache),) * config.n_layer
-    uniforms = tf.TensorSpec((None,), tf.float64) if sampled else ()
-    values = tf.TensorSpec((len(names),), tf.float64)
-
-    @tf.function(input_signature=(ids, past, ids, uniforms, values), autograph=False)
-    def graph(new, past, mask, uniforms, values):
-        steps = [LogitsStep(name, values[i]) for i, name in enumerate(names)]
-        return model.step(new, past, mask, steps, uniforms if sampled else None)
-
-    return graph
+        kept: (B, S) slots of the cache that hold a token. encoder: None where the cache holds its keys and values.
+        every: logits of all T tokens.
+        """
+        trunk = self.transformer
+        x = trunk.embed(input_ids, None, None, position_ids)
+        visible, encoder_visible = visible_slots(kept, places), None
+        if encoder is not None or len(past[0]) == 4:
+            E = ops.shape(past[0][2])[2] if encoder is None else ops.shape(encoder)[1]
+            encoder = None if encoder is None else ops.cast(encoder, self.compute_dtype)
+            encoder_visible = visible_encoder_keys(encoder_mask, E)
+        presents = []
+        for block, entry in zip(trunk.h, past, strict=True):
+            x, present, _ = block(x, visible, entry, None, encoder, encoder_visible, places)
+            presents.append(present)
+        return self.logits(trunk.ln_f(x if every else x[:, -1:])), tuple(presents)

@@ -110,7 +110,7 @@ class TFGPT2Model(TFGPT2PreTrainedModel):
                 hidden_states.append(x)
             own = (None if past is None else past[i], None if head_mask is None else head_mask[i])
             run = recomputed(block) if recompute else block
-            x, present, weights = run(x, visible, *own, encoder, encoder_visible, place(seed, 1 + PLACES * i))
+            x, present, weights = run(x, visible, *own, encoder, encoder_visible, seed=place(seed, 1 + PLACES * i))
             if use_cache:
                 presents.append(present)
             if output_attentions:

@@ -24,6 +24,12 @@ def visible_keys(attention_mask, new, past, device):
     return causal & keep[:, None, None, :], causal  # (B, 1, T, S), (T, S)
 
 
+def visible_slots(kept, places):
+    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it."""
+    causal = torch.arange(kept.shape[1], device=kept.device)[None, :] <= places[:, None]  # (T, S)
+    return causal & kept[:, None, None, :], causal  # (B, 1, T, S), (T, S)
+
+
 def visible_encoder_keys(encoder_attention_mask, length, device):
     """Returns (keep, every), as above, of the encoder's tokens, which have no order."""
     every = torch.ones(1, length, dtype=torch.bool, device=device)
@@ -84,9 +90,11 @@ class Attention(MultiHead):
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
 
-    def forward(self, x, visible, past=None, head_mask=None):
+    def forward(self, x, visible, past=None, head_mask=None, places=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
-        if past is not None:
+        if places is not None:  # slots for them, made beforehand
+            k, v = past[0].index_copy_(2, places, k), past[1].index_copy_(2, places, v)
+        elif past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)
         a, w = self.attend(q, k, v, visible, head_mask)

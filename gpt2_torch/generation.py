@@ -1,55 +1,97 @@
-"""generate: the plan of gpt2_core, executed with a key and value cache."""
+"""generate: the core's plan and loops, executed with a cache made beforehand."""
 
 import torch
 
 from gpt2_core import generation
 from gpt2_core.errors import GPT2Error
+from gpt2_core.inputs import check_shapes
+from gpt2_core.outputs import GenerateOutput
 
-from .logits import pick
+from .attention import visible_encoder_keys, visible_slots
+from .inference import Decoder
+from .inputs import as_pairs, as_tensors
 
 
 class GenerationMixin:
     """Gives a language model `generate`."""
 
+    generation_config = generation.GenerationConfig()
+
     @torch.no_grad()
-    def generate(self, input_ids=None, attention_mask=None, generation_config=None, *, seed=None, **overrides):
-        """Returns the prompts with their continuations, ids (B, T + new).
+    def generate(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        generation_config=None,
+        *,
+        streamer=None,
+        seed=None,
+        tokenizer=None,
+        logits_processor=(),
+        stopping_criteria=(),
+        prefix_allowed_tokens_fn=None,
+        past_key_values=None,
+        encoder_hidden_states=None,
+        encoder_attention_mask=None,
+        **overrides,
+    ):
+        """Returns the prompts with their continuations, ids (B * num_return_sequences, T + new), or a GenerateOutput.
 
         input_ids: (B, T), or a list of prompts of any lengths; None starts from bos_token_id. Each row's tokens come
-        out at the right end of the prompt, and a row that has met an end token is filled up with pad_token_id.
-        seed: for do_sample, one number or one per row; None takes a fresh one. overrides: fields of GenerationConfig.
+        out at the right end of the prompt, and a row that is done is filled up with pad_token_id. The arguments are
+        those of transformers; seed: for do_sample, one number or one per prompt; None takes a fresh one. overrides:
+        fields of GenerationConfig.
         """
         if self.training:
             raise GPT2Error("the model is in training mode, where dropout changes every token: call eval() first")
-        plan = generation.plan(self.config, generation_config, overrides, input_ids, attention_mask, seed)
-        ids = torch.as_tensor(plan.input_ids, device=self.device)
-        mask = torch.as_tensor(plan.attention_mask, device=self.device)
-        uniforms = None if plan.uniforms is None else torch.as_tensor(plan.uniforms, device=self.device)
-        eos = torch.tensor(plan.eos_token_ids, dtype=ids.dtype, device=self.device)
-
-        new, past = ids, None
-        finished = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
-        for t in range(plan.max_new_tokens):
-            token, past = self.step(new, past, mask, plan.steps, None if uniforms is None else uniforms[t])
-            token = torch.where(finished, plan.pad_token_id, token)
-            ids = torch.cat([ids, token[:, None]], dim=1)
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-            new, past = (token[:, None], past) if plan.use_cache else (ids, None)
-            finished = finished | torch.isin(token, eos)
-            if finished.all():
-                break
-        return ids
-
-    def step(self, input_ids, past_key_values, attention_mask, steps, uniforms):
-        """Returns the next token (B,), and the cache that holds everything before it."""
-        out = self.transformer(
-            input_ids,
-            past_key_values,
-            attention_mask,
-            use_cache=True,
-            return_dict=True,
-            output_hidden_states=False,
-            output_attentions=False,
+        settings = self.generation_config if generation_config is None else generation_config
+        plan = generation.plan(self.config, settings, overrides, input_ids, attention_mask, seed)
+        given = generation.Given(
+            tokenizer, tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn
         )
-        logits = self.logits(out.last_hidden_state[:, -1:])[:, -1]  # (B, V)
-        return pick(logits, steps, uniforms), out.past_key_values
+        past = self.given_past(plan, past_key_values)
+        generation.check_call(plan, given, streamer, past and past[1], attention_mask)
+        decoder = self.decoder(plan, encoder_hidden_states, encoder_attention_mask)
+        found = generation.run(plan, decoder, given, past, streamer)
+        out = GenerateOutput(**generation.fields(plan, decoder, found))
+        return out if plan.settings.return_dict_in_generate else out.sequences
+
+    def given_past(self, plan, past_key_values):
+        """Returns a checked cache and how many tokens it holds; None where none was given."""
+        past = as_pairs(past_key_values, self.device)
+        if past is None:
+            return None
+        check_shapes(
+            self.config,
+            input_ids=(len(plan.prompts), 1),
+            past_key_values=[[tuple(x.shape) for x in pair] for pair in past],
+        )
+        return past, past[0][0].shape[2]
+
+    def decoder(self, plan, encoder_hidden_states=None, encoder_attention_mask=None):
+        """Returns what reads tokens and scores the next ones."""
+        ids = torch.zeros(len(plan.prompts), 1, dtype=torch.long)
+        inputs = as_tensors(
+            self.config, self.device, input_ids=ids, encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+        )  # fmt: skip
+        return Decoder(self, inputs["encoder_hidden_states"], inputs["encoder_attention_mask"])
+
+    def step(self, input_ids, position_ids, kept, places, past, encoder=None, encoder_mask=None, every=False):
+        """Returns the logits (B, 1, V) of the last of the tokens (B, T), and the cache with them at `places`, (T,).
+
+        kept: (B, S) slots of the cache that hold a token. encoder: None where the cache holds its keys and values.
+        every: logits of all T tokens.
+        """
+        trunk = self.transformer
+        x = trunk.embed(input_ids, None, None, position_ids)
+        visible, encoder_visible = visible_slots(kept, places), None
+        if encoder is not None or len(past[0]) == 4:
+            E = past[0][2].shape[2] if encoder is None else encoder.shape[1]
+            encoder = None if encoder is None else encoder.to(self.dtype)
+            encoder_visible = visible_encoder_keys(encoder_mask, E, x.device)
+        presents = []
+        for block, entry in zip(trunk.h, past, strict=True):
+            x, present, _ = block(x, visible, entry, None, encoder, encoder_visible, places)
+            presents.append(present)
+        return self.logits(trunk.ln_f(x if every else x[:, -1:])), tuple(presents)

@@ -21,9 +21,9 @@ def as_tensors(config, device, past_key_values=None, choices=False, **inputs):
     past_shapes = None if past is None else [[tuple(x.shape) for x in pair] for pair in past]
     check_shapes(config, past_key_values=past_shapes, choices=choices, **shapes)
     for name in MASKS:
-        check_mask(name, concrete(tensors[name]))
+        check_mask(name, concrete(tensors.get(name)))
     for name in IDS:
-        if tensors[name] is not None:
+        if tensors.get(name) is not None:
             check_ids(config, name, concrete(tensors[name]), dtype_of(tensors[name]))
             tensors[name] = tensors[name].long()
     return {**tensors, "past_key_values": past}

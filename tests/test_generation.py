@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gpt2_core import GenerationConfig, GPT2Config, GPT2Error, generation
+from gpt2_core.generation.bans import history_steps
 from gpt2_core.sampling import uniforms
 from tests.frameworks import DATA, FRAMEWORKS, Keras, Torch, to_numpy
 
@@ -125,8 +126,8 @@ def test_filters_equal_a_slow_one_with_ties_and_minus_infinity(name, value):
     scores = r.integers(-3, 3, (60, 12)) * 1.1  # many ties
     scores[::3] = r.normal(size=(20, 12)) * 3
     scores[::4, 5:8] = -np.inf
-    ours = to_numpy(gpt2_torch.logits.STEPS[name](torch.as_tensor(scores), value))
-    theirs = to_numpy(gpt2_tf.logits.STEPS[name](keras.ops.convert_to_tensor(scores), value))
+    ours = to_numpy(gpt2_torch.logits.STEPS[name](torch.as_tensor(scores), value, 1))
+    theirs = to_numpy(gpt2_tf.logits.STEPS[name](keras.ops.convert_to_tensor(scores), value, 1))
     np.testing.assert_array_equal(ours, theirs)
     for row, filtered in zip(scores, ours, strict=True):
         kept = set(np.flatnonzero(filtered > -np.inf).tolist())
@@ -138,9 +139,12 @@ def test_the_steps_of_the_plan_are_the_functions_of_both_trees():
     import gpt2_tf.logits
     import gpt2_torch.logits
 
-    settings = GenerationConfig(do_sample=True, temperature=0.5, top_k=3, top_p=0.5)
-    steps = generation.plan(CONFIG, settings, {}, [[3]], None, 0).steps
-    assert [step.name for step in steps] == ["temperature", "top_k", "top_p"]
+    settings = GenerationConfig(
+        do_sample=True, temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, typical_p=0.9, repetition_penalty=1.1,
+        suppress_tokens=[4],
+    )  # fmt: skip
+    plan = generation.plan(CONFIG, settings, {}, [[3]], None, 0)
+    steps = [*history_steps(plan, generation.texts_of(plan), None), *plan.steps]
     assert list(gpt2_torch.logits.STEPS) == list(gpt2_tf.logits.STEPS) == [step.name for step in steps]
 
 
@@ -235,21 +239,11 @@ def test_prompts_and_settings_in_any_type_of_number(framework):
 
 def test_without_the_cache_every_step_sees_everything(framework):
     model = framework.create("lm_head", CONFIG)
-    for use_cache, widths in ((True, [3, 1, 1]), (False, [3, 4, 5])):
+    step = model.step
+    for use_cache, widths in ((True, [3, 1]), (False, [3, 4, 5])):
         seen = []
-        step = model.step
-        model.step = lambda new, *rest, step=step, seen=seen: seen.append(new.shape[1]) or step(new, *rest)
-        if isinstance(framework, Keras):  # a graph is traced once and would not call it again
-            import gpt2_tf.generation
-
-            original = gpt2_tf.generation.graph_step
-            gpt2_tf.generation.graph_step = lambda m, steps, sampled: lambda *a: m.step(*a[:3], steps, None)
-        try:
-            model.generate([5, 6, 7], max_new_tokens=3, use_cache=use_cache, **ENDLESS)
-        finally:
-            model.step = step
-            if isinstance(framework, Keras):
-                gpt2_tf.generation.graph_step = original
+        model.step = lambda new, *rest, seen=seen, **named: seen.append(new.shape[1]) or step(new, *rest, **named)
+        model.generate([5, 6, 7], max_new_tokens=len(widths), use_cache=use_cache, **ENDLESS)
         assert seen == widths
 
 
@@ -267,11 +261,13 @@ def test_without_a_seed_each_run_differs(framework):
 
 def test_one_trace_serves_every_prompt_batch_and_step():
     model = Keras().create("lm_head", CONFIG)
-    for batch, length in ((1, 1), (1, 9), (3, 4)):
+    for batch, length in ((1, 1), (1, 9), (3, 4), (2, 30)):
         model.generate(ids_of(batch, length), max_new_tokens=5, **ENDLESS)
         for temperature in (0.5, 0.7):
             model.generate(ids_of(batch, length), do_sample=True, temperature=temperature, max_new_tokens=5)
-    assert [graph.experimental_get_tracing_count() for graph in model._graph_steps.values()] == [1, 1]
+        model.generate(ids_of(batch, length), num_beams=2, max_new_tokens=5)
+    counts = {key[0]: graph.experimental_get_tracing_count() for key, graph in model._graphs.items()}
+    assert counts == {"step": 1, "process": 1, "pick": 1}
 
 
 def test_training_mode_is_refused():

@@ -17,6 +17,7 @@ TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
 FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
+    "graphs.py": "PyTorch runs generate's functions as they are",
     "parameters.py": "Keras makes a weight through its layer",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
@@ -48,10 +49,7 @@ FUNCTIONS = {
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForTokenClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
-    "logits.remove": "PyTorch fills a masked tensor with a Python number",
-    "generation.no_past": "one graph for the first step and all others needs a cache of no tokens",
-    "generation.graph_step": "PyTorch runs the step as it is",
-    "generation.trace": "PyTorch runs the step as it is",
+    "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }
 # Local names that only one twin of a function has
 LOCAL_NAMES = {
@@ -83,7 +81,10 @@ LOCAL_NAMES = {
     "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
-    "generation.GenerationMixin.generate": {"step", "nothing"},
+    "inference.Decoder.compute": {"step"},  # see graphs.py
+    "inference.Decoder.process": {"kinds", "run", "scores"},
+    "inference.Decoder.pick": {"uniforms"},
+    "inference.Decoder.tensor": {"array"},  # Keras counts in 32 bits
 }
 
 

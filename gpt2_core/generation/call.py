@@ -1,0 +1,88 @@
+"""A call of `generate`, from the prompts to what is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import GPT2Error
+from .bans import Text
+from .beams import search
+from .decoder import Decoder
+from .loop import Found, Given, begin, one_by_one, padded
+from .plan import Plan
+from .prompts import aligned, lists
+from .stopping import table_of
+
+
+def check_call(plan: Plan, given: Given, streamer: Any, past: int | None, attention_mask: Any) -> None:
+    """Raises GPT2Error unless what a call was given fits its plan. past: how many tokens a cache holds."""
+    if plan.settings.stops:
+        table_of(given.tokenizer)
+    if streamer is not None and (plan.is_beams or not hasattr(streamer, "put") or not hasattr(streamer, "end")):
+        why = "several beams are no stream" if plan.is_beams else "it needs put(ids) and end()"
+        raise GPT2Error(f"streamer={type(streamer).__name__}: {why}")
+    for name, functions in (("logits_processor", given.processors), ("stopping_criteria", given.criteria)):
+        if not all(map(callable, functions)):
+            raise GPT2Error(f"{name} must be a list of functions of (ids, scores)")
+    if past is not None:
+        _check_past(plan, past, attention_mask)
+
+
+def _check_past(plan: Plan, past: int, attention_mask: Any) -> None:
+    if plan.settings.overflow == "slide" or not plan.settings.use_cache:
+        raise GPT2Error("past_key_values goes with use_cache=True and overflow='error' alone")
+    ids, mask = aligned(plan.prompts, plan.pad_token_id)
+    if ids.shape[1] <= past:
+        raise GPT2Error(
+            f"past_key_values holds {past} tokens a row, input_ids {ids.shape[1]}: give the tokens that it holds, and "
+            "at least one after them"
+        )
+    if attention_mask is not None and not np.array_equal(np.array(lists(attention_mask), bool), mask):
+        raise GPT2Error("with past_key_values prompts must be padded on the left: each row's last token is kept")
+
+
+def texts_of(plan: Plan) -> list[Text]:
+    """Returns the texts that are to be written, as long as their prompts yet."""
+    each = plan.rows // len(plan.prompts)
+    return [Text(row, len(row), i) for i, row in enumerate(plan.prompts) for _ in range(each)]
+
+
+def written(
+    plan: Plan, decoder: Decoder, given: Given, past: tuple[Any, int] | None, keep_rows: bool, found: Found
+) -> Iterator[np.ndarray]:
+    """Writes what is asked for into `found`; yields each step's tokens (rows,), none of beams."""
+    begin(plan, decoder, past)
+    if plan.is_beams:
+        search(plan, decoder, given, found)
+    else:
+        yield from one_by_one(plan, decoder, given, found, keep_rows)
+
+
+def run(plan: Plan, decoder: Decoder, given: Given, past: tuple[Any, int] | None = None, streamer: Any = None) -> Found:
+    """Returns what `generate` finds, while a streamer is given each step's tokens."""
+    found = Found([] if plan.is_beams else texts_of(plan))
+    if streamer is not None:
+        streamer.put(decoder.tensor(padded(found.texts, plan.pad_token_id)))
+    for new in written(plan, decoder, given, past, plan.settings.return_dict_in_generate, found):
+        if streamer is not None:
+            streamer.put(decoder.tensor(new))
+    if streamer is not None:
+        streamer.end()
+    return found
+
+
+def fields(plan: Plan, decoder: Decoder, found: Found) -> Mapping[str, Any]:
+    """Returns the fields of a GenerateOutput."""
+    settings = plan.settings
+    kept = settings.use_cache and not plan.is_beams and settings.overflow == "error"
+    scored = settings.output_scores and plan.is_beams
+    return {
+        "sequences": decoder.tensor(padded(found.texts, plan.pad_token_id)),
+        "sequences_scores": decoder.tensor(np.array(found.text_scores)) if scored else None,
+        "scores": tuple(found.scores) if settings.output_scores else None,
+        "past_key_values": decoder.past() if kept else None,
+        "seed": plan.seed,
+    }

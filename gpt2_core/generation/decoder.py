@@ -1,0 +1,125 @@
+"""Rows of tokens in a model, and which slots of its cache they fill. The frameworks compute; what is where is here."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .plan import LogitsStep
+from .prompts import Rows, aligned
+
+_GRAIN = 64  # slots of a cache come in multiples of this, so that what is compiled for one length serves many
+
+
+class Decoder(abc.ABC):
+    """A batch of rows that a language model has read, and its scores of the token after each.
+
+    The cache is made once for all tokens to come, S slots a row. Rows end at the same slot; where one is shorter than
+    others its first slots are not seen. Subclasses hold the cache and compute.
+    """
+
+    def __init__(self, n_positions: int):
+        self.n_positions = n_positions
+        self.kept = np.zeros((0, 0), bool)  # (B, S) slots that hold a token
+        self.used = 0  # slots that were filled
+
+    @property
+    def room(self) -> int:
+        """How many tokens can follow."""
+        return self.kept.shape[1] - self.used
+
+    def start(self, rows: Rows, room: int, prompts: Sequence[int]) -> None:
+        """Reads rows of tokens, in one go. room: tokens that may follow. prompts: which one each row is of."""
+        ids, mask = aligned(rows, 0)
+        self._fill(mask, room)
+        self.allocate(prompts, self.kept.shape[1])
+        self._read(ids, 0)
+
+    def resume(self, ids: np.ndarray, mask: np.ndarray, past: Any, count: int, room: int) -> None:
+        """Reads the tokens (B, T) that follow the first `count`, whose keys and values are given."""
+        self._fill(mask, room)
+        self.allocate(range(len(ids)), self.kept.shape[1])
+        self.restore(past)
+        self._read(ids[:, count:], count)
+
+    def feed(self, tokens: np.ndarray) -> None:
+        """Reads the next tokens of each row, (B, K); the scores are then those after each of the K."""
+        first, count = self.used, tokens.shape[1]
+        self.kept[:, first : first + count] = True
+        self.used += count
+        self._read(tokens, first, every=count > 1)
+
+    def forget(self, count: int) -> None:
+        """Takes back the last tokens of each row."""
+        self.used -= count
+        self.kept[:, self.used :] = False
+
+    def choose(self, rows: Sequence[int]) -> None:
+        """Goes on with these rows, in this order; one may be there several times."""
+        self.kept = self.kept[list(rows)]
+        self.select(np.asarray(rows, np.int64))
+
+    def _fill(self, mask: np.ndarray, room: int) -> None:
+        rows, width = mask.shape
+        self.used = width
+        self.kept = np.zeros((rows, -(-(width + room) // _GRAIN) * _GRAIN), bool)
+        self.kept[:, :width] = mask
+
+    def _read(self, ids: np.ndarray, first: int, every: bool = False) -> None:
+        positions = np.cumsum(self.kept, axis=1)[:, first : self.used] - 1
+        positions = positions.clip(0, self.n_positions - 1)  # of padding: before a row, and after one that is done
+        self.compute(ids, positions, self.kept, first, every)
+
+    @abc.abstractmethod
+    def allocate(self, prompts: Sequence[int], slots: int) -> None:
+        """Makes a cache of S slots for each row. prompts: which one it is of, whose encoder it sees."""
+
+    @abc.abstractmethod
+    def restore(self, past: Any) -> None:
+        """Puts keys and values of earlier tokens, as `past_key_values` has them, into the first slots."""
+
+    @abc.abstractmethod
+    def compute(self, ids: np.ndarray, positions: np.ndarray, kept: np.ndarray, first: int, every: bool) -> None:
+        """Reads ids (B, T) at positions (B, T) into slots from `first` on; keeps the logits of `everlast."""
+
+    @abc.abstractmethod
+    def select(self, rows: np.ndarray) -> None:
+        """Has cache and logits hold these rows of themselves."""
+
+    @abc.abstractmethod
+    def past(self) -> Any:
+        """Returns the keys and values of the filled slots as `past_key_values`."""
+
+    @abc.abstractmethod
+    def scores(self, normalise: bool) -> Any:
+        """Returns the logits after the last token, (B, V), or the logarithms of their probabilities in float64."""
+
+    @abc.abstractmethod
+    def process(self, scores: Any, steps: Sequence[LogitsStep]) -> Any:
+        """Returns scores after steps."""
+
+    @abc.abstractmethod
+    def pick(self, scores: Any, uniforms: np.ndarray | None) -> np.ndarray:
+        """Returns the next token (B,): the likeliest, or the one that numbers (B,) draw."""
+
+    @abc.abstractmethod
+    def likeliest(self) -> np.ndarray:
+        """Returns the likeliest token (B, K) after each of the tokens that were read last."""
+
+    @abc.abstractmethod
+    def best(self, scores: Any, running: np.ndarray, count: int, uniforms: np.ndarray | None) -> tuple:
+        """Returns (values, indices), (N, count): of scores (N*beams, V) + running (N, beams), the best of each N.
+
+        uniforms: (count, N) draw them one after the other, each from what is left; None takes the highest.
+        """
+
+    @abc.abstractmethod
+    def tensor(self, array: np.ndarray) -> Any:
+        """Returns an array as a tensor of the framework, on the model's device."""
+
+    @abc.abstractmethod
+    def numpy(self, tensor: Any) -> np.ndarray:
+        """Returns a tensor as an array."""

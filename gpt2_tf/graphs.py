@@ -1,0 +1,46 @@
+"""Functions as TensorFlow's graphs, each traced once; other backends run them as they are."""
+
+import keras
+
+
+def graph(model, key, function, *examples):
+    """Returns a function as a graph for arguments like the examples: their sizes are free, but for their last axis.
+
+    It is kept with the model as it is: a user may replace a layer.
+    """
+    if keras.config.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    weights = tuple(id(weight) for weight in model.weights)
+    if model.__dict__.get("_graph_weights") != weights:
+        model.__dict__.update(_graph_weights=weights, _graphs={})
+    graphs, signature = model.__dict__["_graphs"], keras.tree.map_structure(spec, examples)
+    key = (*key, str(signature))
+    if key not in graphs:
+        graphs[key] = tf.function(function, input_signature=signature, autograph=False)
+    return graphs[key]
+
+
+def spec(x):
+    """Returns what a graph knows of a tensor: of scores (B, V) V, of a cache (B, H, S, D) H and D, of states C."""
+    import tensorflow as tf
+
+    known = {2: (1,), 3: (2,), 4: (1, 3)}.get(len(x.shape), ()) if "float" in x.dtype.name else ()
+    return tf.TensorSpec([size if i in known else None for i, size in enumerate(x.shape)], x.dtype)
+
+
+def step_of(model, every, cache, encoder, encoder_mask):
+    """Returns model.step as a graph for every batch, prompt and cache length; as it is where a user replaced it."""
+    if "step" in model.__dict__ or keras.config.backend() != "tensorflow":
+        return lambda *given: model.step(*given, every=every)
+    more = {"encoder": encoder, "encoder_mask": encoder_mask}
+    more = {name: x for name, x in more.items() if x is not None}
+
+    def run(tokens, cache, more):
+        return model.step(*tokens, cache, **more, every=every)
+
+    def traced(*given):
+        return graph(model, ("step", every), run, given[:4], cache, more)(given[:4], cache, more)
+
+    return traced

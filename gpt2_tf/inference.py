@@ -1,0 +1,86 @@
+"""A language model as `generate` uses it: a cache made beforehand, one step for the prompts and for every token."""
+
+import numpy as np
+from keras import ops
+
+from gpt2_core import generation
+
+from .graphs import graph, step_of
+from .logits import best, pick, process
+
+
+class Decoder(generation.Decoder):
+    """Rows of tokens in a model; see gpt2_core.generation.Decoder."""
+
+    def __init__(self, model, encoder_hidden_states=None, encoder_attention_mask=None):
+        super().__init__(model.config.n_positions)
+        self.model = model
+        self.given = encoder_hidden_states, encoder_attention_mask
+        self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
+        self.cache = self.logits = None
+
+    def allocate(self, prompts, slots):
+        config = self.model.config
+        empty = ops.zeros((len(prompts), config.n_head, slots, config.head_dim), self.model.compute_dtype)
+        self.cache = tuple((empty, empty) for _ in range(config.n_layer))
+        rows = self.tensor(np.asarray(prompts))
+        self.encoder, self.encoder_mask = (None if x is None else ops.take(x, rows, axis=0) for x in self.given)
+
+    def restore(self, past):
+        self.cache = tuple(
+            (
+                *(
+                    ops.slice_update(slots, (0, 0, 0, 0), ops.cast(values, slots.dtype))
+                    for slots, values in zip(entry, old[:2], strict=True)
+                ),
+                *old[2:],
+            )
+            for entry, old in zip(self.cache, past, strict=True)
+        )
+
+    def compute(self, ids, positions, kept, first, every):
+        places = np.arange(first, first + ids.shape[1])
+        given = [self.tensor(x) for x in (ids, positions, kept, places)]
+        step = step_of(self.model, every, self.cache, self.encoder, self.encoder_mask)
+        self.logits, self.cache = step(*given, self.cache, self.encoder, self.encoder_mask)
+        self.encoder = None
+
+    def select(self, rows):
+        rows = self.tensor(rows)
+        self.cache = tuple(tuple(ops.take(x, rows, axis=0) for x in entry) for entry in self.cache)
+        self.logits = ops.take(self.logits, rows, axis=0)
+        self.encoder_mask = None if self.encoder_mask is None else ops.take(self.encoder_mask, rows, axis=0)
+
+    def past(self):
+        return tuple((k[:, :, : self.used], v[:, :, : self.used], *cross) for k, v, *cross in self.cache)
+
+    def scores(self, normalise):
+        logits = self.logits[:, -1]
+        return ops.log_softmax(ops.cast(logits, "float64"), axis=-1) if normalise else logits
+
+    def process(self, scores, steps):
+        values = [self.tensor(np.asarray(step.value)) for step in steps]
+        kinds = tuple((step.name, step.least) for step in steps)
+        scores = ops.cast(scores, "float64")
+        run = graph(self.model, ("process", kinds), lambda *given: process(given[0], steps, given[1]), scores, values)
+        return run(scores, values)
+
+    def pick(self, scores, uniforms):
+        if uniforms is None:
+            return self.numpy(pick(scores, None))
+        uniforms = self.tensor(uniforms)
+        return self.numpy(graph(self.model, ("pick",), pick, scores, uniforms)(scores, uniforms))
+
+    def likeliest(self):
+        return self.numpy(ops.argmax(self.logits, axis=-1))
+
+    def best(self, scores, running, count, uniforms):
+        uniforms = None if uniforms is None else self.tensor(uniforms)
+        return tuple(map(self.numpy, best(ops.cast(scores, "float64"), self.tensor(running), count, uniforms)))
+
+    def tensor(self, array):
+        array = np.asarray(array)
+        return ops.convert_to_tensor(array.astype(np.int32) if array.dtype == np.int64 else array)
+
+    def numpy(self, tensor):
+        return ops.convert_to_numpy(tensor)
