@@ -1,8 +1,11 @@
 """generate: the core's plan and loops, executed with a cache made beforehand."""
 
+import functools
+
 from keras import ops
 
 from gpt2_core import generation
+from gpt2_core.errors import GPT2Error
 from gpt2_core.inputs import check_shapes
 from gpt2_core.outputs import GenerateOutput
 
@@ -31,6 +34,7 @@ class GenerationMixin:
         past_key_values=None,
         encoder_hidden_states=None,
         encoder_attention_mask=None,
+        assistant_model=None,
         **overrides,
     ):
         """Returns the prompts with their continuations, ids (B * num_return_sequences, T + new), or a GenerateOutput.
@@ -42,15 +46,28 @@ class GenerationMixin:
         """
         settings = self.generation_config if generation_config is None else generation_config
         plan = generation.plan(self.config, settings, overrides, input_ids, attention_mask, seed)
-        given = generation.Given(
-            tokenizer, tuple(logits_processor or ()), tuple(stopping_criteria or ()), prefix_allowed_tokens_fn
-        )
+        drafter = None if assistant_model is None else functools.partial(self.drafter, plan, assistant_model)
+        processors, criteria = tuple(logits_processor or ()), tuple(stopping_criteria or ())
+        given = generation.Given(tokenizer, processors, criteria, prefix_allowed_tokens_fn, drafter)
         past = self.given_past(plan, past_key_values)
         generation.check_call(plan, given, streamer, past and past[1], attention_mask)
         decoder = self.decoder(plan, encoder_hidden_states, encoder_attention_mask)
         found = generation.run(plan, decoder, given, past, streamer)
-        out = GenerateOutput(**generation.fields(plan, decoder, found))
+        out = GenerateOutput(**generation.fields(plan, decoder, given, found))
         return out if plan.settings.return_dict_in_generate else out.sequences
+
+    def stream(self, prompt, tokenizer, generation_config=None, *, seed=None, **overrides):
+        """Yields the text that follows a prompt, a text or ids, in pieces: whole characters, and no stop string."""
+        settings = self.generation_config if generation_config is None else generation_config
+        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        plan = generation.plan(self.config, settings, overrides, ids, None, seed)
+        yield from generation.pieces(plan, self.decoder(plan), generation.Given(tokenizer))
+
+    def drafter(self, plan, assistant_model):
+        """Returns what reads tokens of a smaller model, which guesses what this one finds."""
+        if assistant_model.config.vocab_size != self.config.vocab_size:
+            raise GPT2Error("assistant_model must have the vocabulary of the model that it guesses for")
+        return assistant_model.decoder(plan)
 
     def given_past(self, plan, past_key_values):
         """Returns a checked cache and how many tokens it holds; None where none was given."""

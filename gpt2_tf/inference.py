@@ -54,8 +54,8 @@ class Decoder(generation.Decoder):
     def past(self):
         return tuple((k[:, :, : self.used], v[:, :, : self.used], *cross) for k, v, *cross in self.cache)
 
-    def scores(self, normalise):
-        logits = self.logits[:, -1]
+    def scores(self, normalise=False, place=-1):
+        logits = self.logits[:, place]
         return ops.log_softmax(ops.cast(logits, "float64"), axis=-1) if normalise else logits
 
     def process(self, scores, steps):
@@ -70,9 +70,6 @@ class Decoder(generation.Decoder):
             return self.numpy(pick(scores, None))
         uniforms = self.tensor(uniforms)
         return self.numpy(graph(self.model, ("pick",), pick, scores, uniforms)(scores, uniforms))
-
-    def likeliest(self):
-        return self.numpy(ops.argmax(self.logits, axis=-1))
 
     def best(self, scores, running, count, uniforms):
         uniforms = None if uniforms is None else self.tensor(uniforms)

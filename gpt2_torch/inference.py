@@ -46,8 +46,8 @@ class Decoder(generation.Decoder):
     def past(self):
         return tuple((k[:, :, : self.used], v[:, :, : self.used], *cross) for k, v, *cross in self.cache)
 
-    def scores(self, normalise):
-        logits = self.logits[:, -1]
+    def scores(self, normalise=False, place=-1):
+        logits = self.logits[:, place]
         return torch.log_softmax(logits.double(), dim=-1) if normalise else logits
 
     def process(self, scores, steps):
@@ -56,9 +56,6 @@ class Decoder(generation.Decoder):
 
     def pick(self, scores, uniforms):
         return self.numpy(pick(scores, None if uniforms is None else self.tensor(uniforms)))
-
-    def likeliest(self):
-        return self.numpy(torch.argmax(self.logits, dim=-1))
 
     def best(self, scores, running, count, uniforms):
         uniforms = None if uniforms is None else self.tensor(uniforms)

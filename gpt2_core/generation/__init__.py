@@ -5,6 +5,7 @@ from .decoder import Decoder
 from .loop import Found, Given
 from .plan import LogitsStep, Plan, plan
 from .settings import GenerationConfig
+from .streaming import Pieces, pieces
 
 __all__ = [
     "Decoder",
@@ -12,9 +13,11 @@ __all__ = [
     "GenerationConfig",
     "Given",
     "LogitsStep",
+    "Pieces",
     "Plan",
     "check_call",
     "fields",
+    "pieces",
     "plan",
     "run",
     "texts_of",

@@ -14,11 +14,20 @@ from .decoder import Decoder
 from .loop import Found, Given, begin, one_by_one, padded
 from .plan import Plan
 from .prompts import aligned, lists
+from .speculation import checked
 from .stopping import table_of
 
 
 def check_call(plan: Plan, given: Given, streamer: Any, past: int | None, attention_mask: Any) -> None:
     """Raises GPT2Error unless what a call was given fits its plan. past: how many tokens a cache holds."""
+    guesses = "assistant_model" if given.drafter else "prompt_lookup_num_tokens"
+    if given.drafter:
+        plan.settings.check_guessing(guesses)
+    if given.drafter or plan.settings.prompt_lookup_num_tokens:
+        if streamer is not None and plan.rows > 1:
+            raise GPT2Error(f"{guesses} writes one text after the other: a streamer can be given one prompt")
+        if past is not None:
+            raise GPT2Error(f"{guesses} does not go with past_key_values")
     if plan.settings.stops:
         table_of(given.tokenizer)
     if streamer is not None and (plan.is_beams or not hasattr(streamer, "put") or not hasattr(streamer, "end")):
@@ -54,6 +63,9 @@ def written(
     plan: Plan, decoder: Decoder, given: Given, past: tuple[Any, int] | None, keep_rows: bool, found: Found
 ) -> Iterator[np.ndarray]:
     """Writes what is asked for into `found`; yields each step's tokens (rows,), none of beams."""
+    if given.drafter or plan.settings.prompt_lookup_num_tokens:
+        yield from checked(plan, decoder, given, found)
+        return
     begin(plan, decoder, past)
     if plan.is_beams:
         search(plan, decoder, given, found)
@@ -74,10 +86,11 @@ def run(plan: Plan, decoder: Decoder, given: Given, past: tuple[Any, int] | None
     return found
 
 
-def fields(plan: Plan, decoder: Decoder, found: Found) -> Mapping[str, Any]:
+def fields(plan: Plan, decoder: Decoder, given: Given, found: Found) -> Mapping[str, Any]:
     """Returns the fields of a GenerateOutput."""
     settings = plan.settings
-    kept = settings.use_cache and not plan.is_beams and settings.overflow == "error"
+    together = not plan.is_beams and not given.drafter and not settings.prompt_lookup_num_tokens
+    kept = settings.use_cache and together and settings.overflow == "error"
     scored = settings.output_scores and plan.is_beams
     return {
         "sequences": decoder.tensor(padded(found.texts, plan.pad_token_id)),

@@ -94,8 +94,11 @@ class Decoder(abc.ABC):
         """Returns the keys and values of the filled slots as `past_key_values`."""
 
     @abc.abstractmethod
-    def scores(self, normalise: bool) -> Any:
-        """Returns the logits after the last token, (B, V), or the logarithms of their probabilities in float64."""
+    def scores(self, normalise: bool = False, place: int = -1) -> Any:
+        """Returns the logits (B, V) after the last of the tokens that were read, or after the one at a place of them.
+
+        normalise: as logarithms of probabilities, in float64.
+        """
 
     @abc.abstractmethod
     def process(self, scores: Any, steps: Sequence[LogitsStep]) -> Any:
@@ -104,10 +107,6 @@ class Decoder(abc.ABC):
     @abc.abstractmethod
     def pick(self, scores: Any, uniforms: np.ndarray | None) -> np.ndarray:
         """Returns the next token (B,): the likeliest, or the one that numbers (B,) draw."""
-
-    @abc.abstractmethod
-    def likeliest(self) -> np.ndarray:
-        """Returns the likeliest token (B, K) after each of the tokens that were read last."""
 
     @abc.abstractmethod
     def best(self, scores: Any, running: np.ndarray, count: int, uniforms: np.ndarray | None) -> tuple:

@@ -23,6 +23,7 @@ class Given:
     processors: Sequence[Callable[[Any, Any], Any]] = ()  # (ids (B, T), scores (B, V)) -> scores
     criteria: Sequence[Callable[[Any, Any], Any]] = ()  # (ids (B, T), scores (B, V)) -> True, or (B,) of them
     allowed: Callable[[int, Any], Iterable[int]] | None = None  # (number of the prompt, ids (T,)) -> the next ids
+    drafter: Callable[[], Decoder] | None = None  # makes the decoder of a smaller model, which guesses
 
     def __bool__(self) -> bool:
         return bool(self.processors or self.criteria or self.allowed)
@@ -57,10 +58,10 @@ class Scorer:
     def __init__(self, plan: Plan, decoder: Decoder, given: Given):
         self.plan, self.decoder, self.given = plan, decoder, given
 
-    def __call__(self, texts: Sequence[Text], normalise: bool = False) -> Any:
-        """Returns scores (B, V), of beams the logarithms of probabilities."""
+    def __call__(self, texts: Sequence[Text], normalise: bool = False, place: int = -1) -> Any:
+        """Returns scores (B, V), of beams the logarithms of probabilities. place: of the tokens that were read last."""
         given, decoder = self.given, self.decoder
-        scores = decoder.scores(normalise)
+        scores = decoder.scores(normalise, place)
         steps = history_steps(self.plan, texts, self._allowed if given.allowed else None)
         scores = decoder.process(scores, steps) if steps else scores
         for processor in given.processors:

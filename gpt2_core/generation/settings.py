@@ -42,7 +42,8 @@ class GenerationConfig:
     no_repeat_ngram_size: int | None = 0
     bad_words_ids: Sequence[Sequence[int]] | None = None
     suppress_tokens: Sequence[int] | None = None
-    prompt_lookup_num_tokens: int | None = None
+    prompt_lookup_num_tokens: int | None = None  # guesses at a time, taken from the text itself
+    num_assistant_tokens: int = 5  # guesses at a time of an assistant_model; transformers has 20
     overflow: str = "error"  # at n_positions; "slide": a row goes on from the later half of its tokens
     bos_token_id: int | None = None
     eos_token_id: int | Sequence[int] | None = None
@@ -69,8 +70,8 @@ class GenerationConfig:
                 f"num_return_sequences={self.num_return_sequences} would be {self.num_return_sequences} times the same "
                 "text: use do_sample=True, or as many num_beams"
             )
-        if self.prompt_lookup_num_tokens and (self.do_sample or self.num_beams > 1):
-            raise GPT2Error("prompt_lookup_num_tokens finds the likeliest tokens sooner: not with do_sample, num_beams")
+        if self.prompt_lookup_num_tokens:
+            self.check_guessing("prompt_lookup_num_tokens")
         for shorter, longer in (("min_length", "max_length"), ("min_new_tokens", "max_new_tokens")):
             least, most = getattr(self, shorter), getattr(self, longer)
             if least is not None and most is not None and least > most:
@@ -87,6 +88,14 @@ class GenerationConfig:
         """The texts of stop_strings."""
         given = self.stop_strings
         return (given,) if isinstance(given, str) else tuple(given or ())
+
+    def check_guessing(self, name: str) -> None:
+        """Raises unless guesses, which are asked for by this name, can be checked."""
+        if self.do_sample or self.num_beams > 1 or not self.use_cache or self.overflow == "slide":
+            raise GPT2Error(
+                f"{name} finds the likeliest tokens in fewer steps: it goes without do_sample, num_beams and "
+                "overflow='slide', and with use_cache=True"
+            )
 
     def replace(self, **overrides: Any) -> GenerationConfig:
         """Returns a copy with other settings; a name that there is not raises."""
@@ -205,6 +214,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     ),
     "suppress_tokens": ("a list of token ids", _is_ids),
     "prompt_lookup_num_tokens": _whole(1),
+    "num_assistant_tokens": _whole(1),
     "overflow": ("'error' or 'slide'", lambda value: value in ("error", "slide")),
     "bos_token_id": _ID,
     "eos_token_id": ("a token id or a list of token ids", lambda value: is_int(value) or _all_ints(value)),
@@ -213,14 +223,13 @@ _RULES: dict[str, tuple[str, Any]] = {
     "return_dict_in_generate": _TRUTH,
 }
 _NEVER_NONE = {name for name, (text, _) in _RULES.items() if text == _TRUTH[0]}
-_NEVER_NONE |= {"num_beams", "num_return_sequences", "length_penalty", "overflow"}
+_NEVER_NONE |= {"num_beams", "num_assistant_tokens", "num_return_sequences", "length_penalty", "overflow"}
 _NO_SETTINGS = {"transformers_version", "_from_model_config"}
 _IDLE = {  # what these have in transformers' files where they do nothing
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
-    "num_assistant_tokens": 20,
     "num_assistant_tokens_schedule": "constant",
     "assistant_confidence_threshold": 0.4,
     "assistant_lookbehind": 10,

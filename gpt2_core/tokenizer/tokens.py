@@ -219,6 +219,10 @@ class TokenTable:
     def _tokens_of_ids(self, ids: np.ndarray) -> list[str]:
         return self.convert_ids_to_tokens(ids.tolist())
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Returns the bytes that an id stands for; several ids make up a character at times."""
+        return self._bytes[self._known(token_id, False)[0]]  # type: ignore[return-value]
+
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """Returns the text that tokens spell."""
         return b"".join(self._bytes_of(tokens)).decode("utf-8", self.errors)
