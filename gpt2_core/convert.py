@@ -44,8 +44,8 @@ def convert(
 ) -> Report:
     """Writes `dst` from the checkpoint `src` and returns a Report; bit for bit where `dtype` is not given.
 
-    A tokenizer that lies beside it is copied along. Every tensor is read back and compared with the source before the
-    new files take the place of older ones.
+    A tokenizer and a generation_config.json that lie beside it are copied along. Every tensor is read back and compared
+    with the source before the new files take the place of older ones.
     overrides: config fields and the hub's options, as checkpoint.open takes them.
 
     Raises GPT2Error where `dst` holds a checkpoint and `force` is not set, or where `src` does not fit its config.
@@ -76,7 +76,7 @@ def convert(
             format=to,
             max_shard_size=max_shard_size,
             replace=force,
-            beside=_tokenizer(source, src, target, overrides),
+            beside=_beside(source, src, target, overrides),
             checked=told,
         )
         return Report(
@@ -103,13 +103,16 @@ def _announced(tensors: Mapping[str, Tensor], progress: Progress | None) -> Mapp
     }
 
 
-def _tokenizer(source: checkpoint.Checkpoint, src: str | Path, target: Path, options: Mapping[str, Any]) -> list[Path]:
-    """Returns the files of a tokenizer that lies beside the source, fetched if the source came from the hub."""
+def _beside(source: checkpoint.Checkpoint, src: str | Path, target: Path, options: Mapping[str, Any]) -> list[Path]:
+    """Returns what lies beside the source: a tokenizer, fetched if the source came from the hub, and settings."""
     remote = repository(packaged(src), split_options(options)[0])
     if remote is not None:
         for name in TOKENIZER_FILES:
             remote.file(name)
-    return [] if _same(source.path.parent, target) else tokenizer_files(source.path.parent)
+    if _same(source.path.parent, target):
+        return []
+    settings = source.path.parent / "generation_config.json"
+    return [*tokenizer_files(source.path.parent), *([settings] if settings.is_file() else [])]
 
 
 def _same(a: Path, b: Path) -> bool:

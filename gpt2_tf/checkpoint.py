@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from gpt2_core import checkpoint
+from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_constructor
 
@@ -76,6 +77,8 @@ class CheckpointMixin:
             matched = checkpoint.match(source, cls.head, "float32" if policy else dtype)
             make = functools.partial(cls, source.config, seed=LATER, dtype=policy or matched.dtype)
             model = filled(make, matched.weights(source.config, cls.head, seed), matched.dtype)
+            if hasattr(model, "generation_config"):
+                model.generation_config = GenerationConfig.beside(source.path)
         model.start_dropout(seed)
         return model
 
@@ -90,3 +93,5 @@ class CheckpointMixin:
         checkpoint.require_table(self.config, self.head, [*dict(weights), *others])
         tensors = {name: to_tensor(weight) for name, weight in weights}
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)
+        if hasattr(self, "generation_config"):
+            self.generation_config.save_beside(folder)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gpt2_core import checkpoint
+from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_constructor
 
@@ -60,6 +61,8 @@ class CheckpointMixin:
             check_constructor(cls, "seed")
             make = functools.partial(cls, source.config, seed=LATER)
             model = filled(make, matched.weights(source.config, cls.head, seed), matched.dtype)
+            if hasattr(model, "generation_config"):
+                model.generation_config = GenerationConfig.beside(source.path)
         return model.eval()
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
@@ -70,3 +73,5 @@ class CheckpointMixin:
         tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
         checkpoint.require_table(self.config, self.head, tensors)
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)
+        if hasattr(self, "generation_config"):
+            self.generation_config.save_beside(folder)

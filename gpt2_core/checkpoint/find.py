@@ -60,6 +60,7 @@ def _from_hub(remote: Repository) -> Path:
     file = remote.first(KNOWN_FILES)
     if file is None:
         raise remote.lacks("checkpoint", KNOWN_FILES)
+    remote.file("generation_config.json")  # most models have one, and none needs it
     for shard in read_index(file) if file.name.endswith(INDEX) else ():
         if remote.file(shard) is None:
             raise remote.lacks(f"{shard}, which {file.name} names")

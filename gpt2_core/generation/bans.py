@@ -63,6 +63,8 @@ def _banned(plan: Plan, text: Text) -> list[int]:
         found += repeating(tokens, settings.no_repeat_ngram_size)
     for word in settings.bad_words_ids or ():
         start = word[:-1]
+        if not start and word[-1] in plan.end_tokens:
+            continue  # as in transformers: min_new_tokens is what keeps a text from ending
         if len(start) <= len(tokens) and tokens[len(tokens) - len(start) :] == list(start):
             found.append(word[-1])
     return found

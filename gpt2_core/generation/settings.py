@@ -143,6 +143,20 @@ class GenerationConfig:
             raise GPT2Error(f"{file} has no task_specific_params of {task!r}.{nearest(task, tasks)}")
         return cls.from_dict(tasks[task])
 
+    @classmethod
+    def beside(cls, checkpoint: Path) -> GenerationConfig:
+        """Returns the settings that lie beside a checkpoint file; the defaults where there are none that can work."""
+        try:
+            return cls.from_pretrained(checkpoint.parent)
+        except GPT2Error as error:
+            warnings.warn(f"{checkpoint.parent / FILE}: {error}; generate starts from its defaults", stacklevel=3)
+            return cls()
+
+    def save_beside(self, folder: str | Path) -> None:
+        """Writes the file into the folder of a checkpoint, if there is anything to tell or an old file to replace."""
+        if self.to_dict() or (Path(folder) / FILE).exists():
+            self.save_pretrained(folder)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes generation_config.json into a folder, as transformers reads it."""
         with Replacement(folder) as new:
