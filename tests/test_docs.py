@@ -76,6 +76,15 @@ def test_the_page_of_tokenizers_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "ids.npy").exists() and (tmp_path / "my_vocabulary" / "vocab.json").exists()
 
 
+def test_the_page_of_generation_runs(capsys):
+    page, names = ROOT / "docs" / "generation.md", {}
+    for line, code in blocks(page, "python"):
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+        wanted = re.findall(r"^print.*  # (.*)$", code, re.MULTILINE)
+        printed = capsys.readouterr().out.splitlines()
+        assert [line for line in printed if line in wanted] == wanted
+
+
 def test_the_table_of_weights_is_the_code_s():
     done = subprocess.run([sys.executable, "docs/make_weights.py"], capture_output=True, cwd=ROOT, check=True)
     assert done.stdout.decode() == (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
