@@ -45,11 +45,8 @@ class GenerationMixin:
         those of transformers; seed: for do_sample, one number or one per prompt; None takes a fresh one. overrides:
         fields of GenerationConfig.
         """
-        if self.training:
-            raise GPT2Error("the model is in training mode, where dropout changes every token: call eval() first")
-        settings = self.generation_config if generation_config is None else generation_config
-        plan = generation.plan(self.config, settings, overrides, input_ids, attention_mask, seed)
-        drafter = None if assistant_model is None else functools.partial(self.drafter, plan, assistant_model)
+        plan = self.plan(input_ids, attention_mask, generation_config, overrides, seed)
+        drafter = self.drafter(plan, assistant_model)
         processors, criteria = tuple(logits_processor or ()), tuple(stopping_criteria or ())
         given = generation.Given(tokenizer, processors, criteria, prefix_allowed_tokens_fn, drafter)
         past = self.given_past(plan, past_key_values)
@@ -59,19 +56,31 @@ class GenerationMixin:
         out = GenerateOutput(**generation.fields(plan, decoder, given, found))
         return out if plan.settings.return_dict_in_generate else out.sequences
 
-    @torch.no_grad()
-    def stream(self, prompt, tokenizer, generation_config=None, *, seed=None, **overrides):
-        """Yields the text that follows a prompt, a text or ids, in pieces: whole characters, and no stop string."""
-        settings = self.generation_config if generation_config is None else generation_config
+    def stream(self, prompt, tokenizer, generation_config=None, *, seed=None, assistant_model=None, **overrides):
+        """Yields the text that follows one prompt, a text or ids, in pieces: whole characters, and no stop string.
+
+        tokenizer: a GPT2Tokenizer or GPT2TokenizerFast. overrides: fields of GenerationConfig.
+        """
         ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        plan = generation.plan(self.config, settings, overrides, ids, None, seed)
-        yield from generation.pieces(plan, self.decoder(plan), generation.Given(tokenizer))
+        plan = self.plan(ids, None, generation_config, overrides, seed)
+        given = generation.Given(tokenizer, drafter=self.drafter(plan, assistant_model))
+        generation.check_stream(plan, given)
+        return torch.no_grad()(generation.pieces)(plan, self.decoder(plan), given)
+
+    def plan(self, input_ids, attention_mask, generation_config, overrides, seed):
+        """Returns what a call is to do."""
+        if self.training:
+            raise GPT2Error("the model is in training mode, where dropout changes every token: call eval() first")
+        settings = self.generation_config if generation_config is None else generation_config
+        return generation.plan(self.config, settings, overrides, input_ids, attention_mask, seed)
 
     def drafter(self, plan, assistant_model):
-        """Returns what reads tokens of a smaller model, which guesses what this one finds."""
+        """Returns what makes the decoder of a smaller model, which guesses what this one finds; None without one."""
+        if assistant_model is None:
+            return None
         if assistant_model.config.vocab_size != self.config.vocab_size:
             raise GPT2Error("assistant_model must have the vocabulary of the model that it guesses for")
-        return assistant_model.decoder(plan)
+        return functools.partial(assistant_model.decoder, plan)
 
     def given_past(self, plan, past_key_values):
         """Returns a checked cache and how many tokens it holds; None where none was given."""

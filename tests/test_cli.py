@@ -152,22 +152,12 @@ def test_convert(capfd, tmp_path):
     assert "28 of 28" in said(capfd, "verify", tmp_path / "a", LM)
 
 
-def test_generate_says_the_same_in_both(capfd, shakespeare):
-    command = ["generate", "shakespeare", "--prompt", "ROMEO:", "--do-sample", "--seed", "3", "--max-new-tokens", "12"]
-    texts = [said(capfd, *command, "--framework", name) for name in ("torch", "tf")]
-    assert texts[0] == texts[1] and texts[0].startswith("ROMEO:") and len(texts[0]) > 20
-    found = json.loads(said(capfd, *command, "--json"))
-    assert found["text"] == texts[0].removesuffix("\n") and len(found["ids"]) >= 12
-    assert said(capfd, "generate", shakespeare, "--max-new-tokens", "5").strip()
-
-
 def test_bad_input_is_one_line_and_exit_code_2(capfd, tmp_path):
     assert "no file or folder" in refused(capfd, "info", tmp_path / "nowhere")
     assert "holds no checkpoint" in refused(capfd, "verify", tmp_path)
     assert "seed=-1" in refused(capfd, "verify", LM, "--seed", "-1")
     assert "not valid JSON" in refused(capfd, "info", _folder_with(tmp_path / "a", config="{"))
     assert "truncated" in refused(capfd, "info", _folder_with(tmp_path / "b", cut=50))
-    assert "temperature=0.0" in refused(capfd, "generate", "shakespeare", "--do-sample", "--temperature", "0")
     assert "does not fit its config" in refused(
         capfd, "verify", _folder_with(tmp_path / "c", config='{"n_layer": 9, "n_embd": 24, "n_head": 4}')
     )

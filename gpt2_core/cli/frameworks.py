@@ -7,6 +7,8 @@ import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +25,23 @@ class Framework(NamedTuple):
     prefix: str
     title: str
 
+    def load(self, source: str | Path, **options):
+        """Returns a language model, on a GPU if there is one."""
+        model = self.model_class().from_pretrained(source, **options)
+        if self.package == "gpt2_torch" and importlib.import_module("torch").cuda.is_available():
+            model = model.to("cuda")  # Keras finds the GPU by itself
+        return model
+
+    def logits(self, model, ids: Sequence[int]) -> np.ndarray:
+        """Returns a language model's logits (T, V) for tokens (T,), in float32 or wider."""
+        found = model(np.array([ids])).logits[0]
+        if self.package == "gpt2_torch":
+            found = found.cpu() if found.dtype.itemsize > 2 else found.float().cpu()
+        return np.asarray(found)
+
     def model_class(self, head: str = "lm_head"):
         """Returns the tree's class of one of the core's HEADS."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no news of XLA's between the pieces of a text
         with _quiet_start():
             package = importlib.import_module(self.package)
             if self.package == "gpt2_tf":
@@ -36,7 +53,7 @@ class Framework(NamedTuple):
 def _quiet_start():
     """Holds back what TensorFlow's C++ code writes to the terminal as it starts; shows it if the start fails.
 
-    No setting of TensorFlow's silences these lines: they are written before its logging reads any.
+    No setting of TensorFlow's silences all of these lines: some are written before its logging reads any.
     """
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -18,6 +15,7 @@ from ..errors import GPT2Error
 from ..tokenizer import GPT2Tokenizer, GPT2TokenizerFast
 from ..tokenizer.streaming import ids_of_text, write_ids
 from ..tokenizer.training import train_vocabulary
+from .texts import opened, tokenizer_of
 
 _LINES = 1 << 16  # characters of a text that the learner is given at a time
 _SMALL = 2**16  # tokens, up to which an id takes two bytes
@@ -49,10 +47,9 @@ def run(options) -> int:
 
 
 def _tokenize(options, size: int) -> dict | None:
-    compiled = importlib.util.find_spec("gigatoken") is not None
-    if not compiled:
+    tokenizer = tokenizer_of(options.tokenizer)
+    if not isinstance(tokenizer, GPT2TokenizerFast):
         print('note: pip install "gpt2-duo[fast]" makes this much faster', file=sys.stderr)
-    tokenizer = (GPT2TokenizerFast if compiled else GPT2Tokenizer).from_pretrained(options.tokenizer)
     if options.out is None:
         for part in _ids(tokenizer, options):
             print(*part.tolist())
@@ -64,11 +61,8 @@ def _tokenize(options, size: int) -> dict | None:
 
 def _ids(tokenizer: GPT2Tokenizer, options) -> Iterator[np.ndarray]:
     for name in options.files:
-        with _opened(name, options.errors) as file:
-            try:
-                yield from ids_of_text(tokenizer, file.read, end=options.eos)
-            except UnicodeDecodeError as error:
-                raise GPT2Error(f"{name} is no UTF-8 text ({error}): --errors replace takes it nevertheless") from None
+        with opened(name, options.errors) as file:
+            yield from ids_of_text(tokenizer, file.read, end=options.eos)
 
 
 def _train(options) -> dict:
@@ -77,26 +71,13 @@ def _train(options) -> dict:
 
     def texts() -> Iterator[str]:
         for name in options.files:
-            with _opened(name, options.errors) as file:
+            with opened(name, options.errors) as file:
                 while lines := file.readlines(_LINES):
                     yield "".join(lines)
 
     vocabulary = train_vocabulary(texts(), options.vocab_size, progress=sys.stderr.isatty())
     GPT2Tokenizer(vocabulary).save_pretrained(options.out)
     return {"tokens": len(vocabulary.ids), "merges": len(vocabulary.merges), "out": str(options.out)}
-
-
-@contextlib.contextmanager
-def _opened(name: str, errors: str) -> Iterator[TextIO]:
-    """Opens a text; its line breaks stay as they are."""
-    try:
-        number = sys.stdin.fileno() if name == "-" else name
-        with open(number, encoding="utf-8", errors=errors, newline="", closefd=name != "-") as file:
-            yield file
-    except LookupError:
-        raise GPT2Error(f"--errors {errors}: it must be strict, replace, ignore or another of Python's") from None
-    except OSError as error:
-        raise GPT2Error(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _size(name: str) -> int:

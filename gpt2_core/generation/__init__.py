@@ -3,9 +3,9 @@
 from .call import check_call, fields, run, texts_of, written
 from .decoder import Decoder
 from .loop import Found, Given
-from .plan import LogitsStep, Plan, plan
+from .plan import LogitsStep, Plan, end_tokens, plan
 from .settings import GenerationConfig
-from .streaming import Pieces, pieces
+from .streaming import Pieces, check_stream, pieces
 
 __all__ = [
     "Decoder",
@@ -16,6 +16,8 @@ __all__ = [
     "Pieces",
     "Plan",
     "check_call",
+    "check_stream",
+    "end_tokens",
     "fields",
     "pieces",
     "plan",

@@ -70,16 +70,14 @@ def plan(
             f"generation_config is a {type(generation_config).__name__}: give a GenerationConfig, or its fields by name"
         )
     settings = (generation_config or GenerationConfig()).replace(**overrides)
-    eos = settings.end_tokens
-    if eos is None:
-        eos = () if config.eos_token_id is None else GenerationConfig(eos_token_id=config.eos_token_id).end_tokens
+    eos = end_tokens(config, settings)
     bos = settings.bos_token_id if settings.bos_token_id is not None else config.bos_token_id
     rows = prompts(config, input_ids, attention_mask, bos)
     _check_tokens(config, settings)
     limits = [_limit(settings, len(row), config.n_positions) for row in rows]
     found = Plan(
-        settings, rows, limits, _steps(settings, config.vocab_size, len(eos or ())), None, None, eos or (),
-        _pad_token(config, settings.pad_token_id, eos or ()), config.vocab_size, config.n_positions,
+        settings, rows, limits, _steps(settings, config.vocab_size, len(eos)), None, None, eos,
+        _pad_token(config, settings.pad_token_id, eos), config.vocab_size, config.n_positions,
     )  # fmt: skip
     if settings.do_sample:
         seed = int.from_bytes(os.urandom(8), "little") >> 1 if seed is None else plain(seed)
@@ -89,6 +87,12 @@ def plan(
     if seed is not None:
         uniforms(seed, len(rows), 1)  # not used, but a wrong one is told all the same
     return found
+
+
+def end_tokens(config: GPT2Config, settings: GenerationConfig) -> tuple[int, ...]:
+    """Returns the ids that end a text: those of the settings, else the model's."""
+    eos = config.eos_token_id if settings.eos_token_id is None else settings.eos_token_id
+    return GenerationConfig(eos_token_id=eos).end_tokens or ()
 
 
 def _pad_token(config: GPT2Config, pad: int | None, eos: Sequence[int]) -> int:

@@ -42,9 +42,9 @@ class Stopping:
         return b"".join([self._bytes(token) for token in tokens])  # type: ignore[misc]
 
 
-def table_of(tokenizer: Any) -> Any:
+def table_of(tokenizer: Any, what: str = "stop_strings") -> Any:
     """Returns what gives a token's bytes; raises without a tokenizer."""
     if not hasattr(tokenizer, "token_bytes"):
         got = "none was given" if tokenizer is None else f"got a {type(tokenizer).__name__}"
-        raise GPT2Error(f"stop_strings needs tokenizer=, a GPT2Tokenizer or GPT2TokenizerFast: {got}")
+        raise GPT2Error(f"{what} needs tokenizer=, a GPT2Tokenizer or GPT2TokenizerFast: {got}")
     return tokenizer.token_bytes

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import GPT2Error
-from .call import texts_of, written
+from .call import check_call, texts_of, written
 from .decoder import Decoder
 from .loop import Found, Given
 from .plan import Plan
+from .stopping import table_of
 
 
 class Pieces:
@@ -50,10 +51,16 @@ class Pieces:
         return certain
 
 
-def pieces(plan: Plan, decoder: Decoder, given: Given) -> Iterator[str]:
-    """Yields the text that follows the one prompt of a plan, without what completes a stop string."""
+def check_stream(plan: Plan, given: Given) -> None:
+    """Raises GPT2Error unless a plan is of one text."""
     if plan.rows != 1:
         raise GPT2Error(f"stream writes one text, and {plan.rows} are asked for: generate writes several at once")
+    table_of(given.tokenizer, "stream")
+    check_call(plan, given, None, None, None)
+
+
+def pieces(plan: Plan, decoder: Decoder, given: Given) -> Iterator[str]:
+    """Yields the text that follows the one prompt of a plan, without what completes a stop string."""
     found, text = Found(texts_of(plan)), Pieces(given.tokenizer, plan.settings.stops)
     for tokens in written(plan, decoder, given, None, False, found):
         if piece := text.feed(int(tokens[0])):
