@@ -60,7 +60,7 @@ class Decoder(generation.Decoder):
 
     def process(self, scores, steps):
         values = [self.tensor(np.asarray(step.value)) for step in steps]
-        kinds = tuple((step.name, step.least) for step in steps)
+        kinds = tuple((step.name, step.least, step.value if isinstance(step.value, int) else None) for step in steps)
         scores = ops.cast(scores, "float64")
         run = graph(self.model, ("process", kinds), lambda *given: process(given[0], steps, given[1]), scores, values)
         return run(scores, values)

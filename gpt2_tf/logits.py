@@ -40,9 +40,16 @@ def temperature(scores, value, least):
     return scores / value
 
 
+def highest(scores, count):
+    """Returns which are the `count` highest of each row, of equal ones those of lower ids; without sorting them all."""
+    bound = ops.top_k(scores, count)[0][:, -1:]
+    above, equal = scores > bound, scores == bound
+    room = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
+    return above | (equal & (ops.cumsum(ops.cast(equal, "int32"), axis=-1) <= room))
+
+
 def top_k(scores, value, least):
-    order = ranks(scores)
-    return remove(scores, order >= ops.cast(value, order.dtype), order, least)
+    return masked(scores, ~highest(scores, min(max(value, least), scores.shape[-1])))
 
 
 def top_p(scores, value, least):
@@ -79,7 +86,7 @@ STEPS = {
 def process(scores, steps, values):
     """Returns scores after steps, whose arguments are given as tensors."""
     for step, value in zip(steps, values, strict=True):
-        scores = STEPS[step.name](scores, value, step.least)
+        scores = STEPS[step.name](scores, step.value if isinstance(step.value, int) else value, step.least)
     return scores
 
 
@@ -103,8 +110,7 @@ def best(scores, running, count, uniforms):
     sums = ops.reshape(scores, (N, beams, -1)) + running[..., None]
     sums = ops.reshape(sums, (N, -1))  # (N, beams * V)
     if uniforms is None:
-        values, indices = ops.top_k(sums, count)
-        return values, indices
+        return ops.top_k(sums, count)  # of equal ones the lower index comes first
     left, found = sums, []
     for i in range(count):
         found.append(draw(left, uniforms[i]))

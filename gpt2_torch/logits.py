@@ -34,9 +34,16 @@ def temperature(scores, value, least):
     return scores / value
 
 
+def highest(scores, count):
+    """Returns which are the `count` highest of each row, of equal ones those of lower ids; without sorting them all."""
+    bound = torch.topk(scores, count, dim=-1).values[:, -1:]
+    above, equal = scores > bound, scores == bound
+    room = count - above.sum(dim=-1, keepdim=True)
+    return above | (equal & (equal.cumsum(dim=-1) <= room))
+
+
 def top_k(scores, value, least):
-    order = ranks(scores)
-    return remove(scores, order >= value, order, least)
+    return scores.masked_fill(~highest(scores, min(max(value, least), scores.shape[-1])), -torch.inf)
 
 
 def top_p(scores, value, least):
@@ -73,7 +80,7 @@ STEPS = {
 def process(scores, steps, values):
     """Returns scores after steps, whose arguments are given as tensors."""
     for step, value in zip(steps, values, strict=True):
-        scores = STEPS[step.name](scores, value, step.least)
+        scores = STEPS[step.name](scores, step.value if isinstance(step.value, int) else value, step.least)
     return scores
 
 
@@ -97,8 +104,9 @@ def best(scores, running, count, uniforms):
     sums = scores.reshape(N, beams, -1) + running[..., None]
     sums = sums.reshape(N, -1)  # (N, beams * V)
     if uniforms is None:
-        values, indices = torch.sort(sums, dim=-1, descending=True, stable=True)
-        return values[:, :count], indices[:, :count]
+        indices = torch.nonzero(highest(sums, count))[:, 1].reshape(N, count)
+        values, order = torch.sort(torch.gather(sums, -1, indices), dim=-1, descending=True, stable=True)
+        return values, torch.gather(indices, -1, order)
     left, found = sums, []
     for i in range(count):
         found.append(draw(left, uniforms[i]))

@@ -57,6 +57,7 @@ LOCAL_NAMES = {
     "attention.Attention.__init__": {"dtype"},  # handed to each Keras layer
     "attention.CrossAttention.__init__": {"dtype"},
     "block.MLP.__init__": {"dtype"},
+    "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
     "block.Block.__init__": {"dtype"},
     "model.GPT2Model.__init__": {"dtype"},
     "heads.LanguageModel.__init__": {"dtype"},
