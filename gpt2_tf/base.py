@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from gpt2_core.config import GPT2Config
+from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER, grown_rows, initial_weights
 from gpt2_core.inputs import as_array, check_config, check_table
 from gpt2_core.plain import check_seed
@@ -122,9 +123,16 @@ class TFGPT2PreTrainedModel(FitMixin, CheckpointMixin, keras.Model):
     def get_config(self):
         """Returns what Keras needs to make the model again."""
         policy = keras.dtype_policies.serialize(self.dtype_policy)
-        return {"config": self.config.to_dict(), "seed": self.seed, "name": self.name, "dtype": policy}
+        made = {"config": self.config.to_dict(), "seed": self.seed, "name": self.name, "dtype": policy}
+        if hasattr(self, "generation_config"):
+            made["generation_config"] = self.generation_config.to_dict()
+        return made
 
     @classmethod
     def from_config(cls, config):
         """Returns the model that get_config describes, with the initial weights of its seed."""
-        return cls(**{**config, "config": GPT2Config.from_dict(config["config"])})
+        made = {name: value for name, value in config.items() if name != "generation_config"}
+        model = cls(**{**made, "config": GPT2Config.from_dict(config["config"])})
+        if "generation_config" in config:
+            model.generation_config = GenerationConfig.from_dict(config["generation_config"])
+        return model

@@ -11,8 +11,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-import gpt2_tf.logits
-import gpt2_torch.logits
+import gpt2_torch
 from gpt2_core import GenerationConfig, GPT2Config, GPT2Error, GPT2Tokenizer
 from gpt2_core.assets import SHAKESPEARE
 from gpt2_core.generation import Pieces
@@ -35,46 +34,6 @@ def ids_of(output):
 @pytest.fixture(scope="module")
 def tokenizer():
     return GPT2Tokenizer.from_pretrained(SHAKESPEARE)
-
-
-def softmax(row):
-    p = np.exp(row - row.max())
-    return p / p.sum()
-
-
-def slow(name, row, value, least):
-    """Returns the tokens that one step keeps, by the words of its definition."""
-    p, ids = softmax(row), range(len(row))
-    if name == "min_p":
-        order = sorted(ids, key=lambda i: (-row[i], i))
-        return {i for i in ids if p[i] >= value * p.max()} | set(order[:least])
-    entropy = -sum(p[i] * np.log(p[i]) for i in ids if p[i] > 0)
-    order = sorted(ids, key=lambda i: (abs(-np.log(p[i]) - entropy) if p[i] > 0 else np.inf, i))
-    kept, total = set(order[:least]), 0.0
-    for i in order:
-        if total >= value:
-            break
-        kept.add(i)
-        total += p[i]
-    return kept
-
-
-@pytest.mark.parametrize("name", ["min_p", "typical_p"])
-@pytest.mark.parametrize("value", [0.02, 0.3, 0.9])
-@pytest.mark.parametrize("size", [2, 13])
-def test_steps_equal_slow_ones(name, value, size):
-    """Random scores, ties, -inf, tiny vocabularies."""
-    r = np.random.default_rng(0)
-    scores = np.concatenate([r.integers(-3, 3, (30, size)) * 1.1, r.normal(size=(30, size)) * 3])
-    scores[::4, 1:2] = -np.inf
-    for least in (1, 2):
-        ours = to_numpy(gpt2_torch.logits.STEPS[name](torch.as_tensor(scores), value, least))
-        theirs = to_numpy(gpt2_tf.logits.STEPS[name](keras.ops.convert_to_tensor(scores), value, least))
-        np.testing.assert_array_equal(ours, theirs)
-        for row, filtered in zip(scores, ours, strict=True):
-            kept = {i for i in slow(name, row, value, least) if row[i] > -np.inf}
-            assert set(np.flatnonzero(filtered > -np.inf).tolist()) == kept
-            assert all(filtered[i] == row[i] for i in kept)
 
 
 def test_repetitions_and_windows_equal_slow_ones():
@@ -310,6 +269,26 @@ class TestGuessing:
         model.generate(PROMPT, max_new_tokens=28, prompt_lookup_num_tokens=5, **ENDLESS)
         assert len(calls) < plain == 28
 
+    def test_a_draft_as_distilgpt2_is_of_gpt2(self, framework, tokenizer, tmp_path):
+        """Every other block of a model, as DistilGPT2 began: half its depth, its width, heads and vocabulary."""
+        whole = gpt2_torch.GPT2LMHeadModel.from_pretrained(SHAKESPEARE)
+        half = gpt2_torch.GPT2LMHeadModel(dataclasses.replace(whole.config, n_layer=whole.config.n_layer // 2))
+        half.transformer.load_state_dict(whole.transformer.state_dict(), strict=False)
+        for i, block in enumerate(half.transformer.h):
+            block.load_state_dict(whole.transformer.h[2 * i].state_dict())
+        half.save_pretrained(tmp_path)
+        draft, model = (framework.load("lm_head", folder) for folder in (tmp_path, SHAKESPEARE))
+        steps, run = [], model.step
+        model.step = lambda *given, **named: steps.append(1) or run(*given, **named)
+        prompts = [tokenizer.encode(text) for text in ("ROMEO.\nO", "KING HENRY.\nMy lord,")]
+        expected = ids_of(model.generate(prompts, max_new_tokens=40))
+        for count in (1, 4):
+            steps.clear()
+            found = ids_of(
+                model.generate(prompts, max_new_tokens=40, assistant_model=draft, num_assistant_tokens=count)
+            )
+            assert found == expected and len(steps) < 2 * 40
+
     def test_looking_back(self):
         assert looked_up([1, 2, 3, 4, 1, 2], 5) == [3, 4, 1, 2]
         assert looked_up([1, 2, 3], 2) == [] and looked_up([7], 2) == [] and looked_up([7, 7], 2) == [7]
@@ -361,6 +340,12 @@ class TestFiles:
         assert again.generation_config == model.generation_config
         assert to_numpy(again.generate(PROMPT)).shape == (1, 7)
         assert to_numpy(again.generate(PROMPT, generation_config=GenerationConfig(max_new_tokens=5))).shape == (1, 9)
+
+    def test_settings_travel_in_a_keras_file(self, tmp_path):
+        model = Keras().create("lm_head", CONFIG)
+        model.generation_config = GenerationConfig(max_new_tokens=7, stop_strings=["a"])
+        model.save(tmp_path / "model.keras")
+        assert keras.models.load_model(tmp_path / "model.keras").generation_config == model.generation_config
 
     def test_what_transformers_wrote(self, tmp_path):
         import transformers
@@ -427,6 +412,14 @@ def test_errors_have_the_same_words_in_both(words):
             framework.create("lm_head", CONFIG).generate(PROMPT, **BAD[words])
         said.append(str(error.value))
     assert len(set(said)) == 1
+
+
+def test_symbolic_prompts_are_refused():
+    model = Keras().create("lm_head", CONFIG)
+    with pytest.raises(GPT2Error, match="generate needs prompts with values, and was given a KerasTensor without"):
+        model.generate(keras.Input((5,), dtype="int32"))
+    with pytest.raises(GPT2Error, match="without: call it with the tokens themselves, outside of tf"):
+        tf.function(model.generate, autograph=False)(tf.constant([[1, 2]]))
 
 
 def test_several_texts_of_a_prompt(framework):

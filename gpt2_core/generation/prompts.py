@@ -35,7 +35,13 @@ def prompts(config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | 
 
 def lists(given: Any) -> Any:
     """Returns prompts, or their masks, as a list of rows where they are lists at all: a flat one is one row."""
-    values = [] if given is None else plain(given)
+    try:
+        values = [] if given is None else plain(given)
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        raise GPT2Error(
+            f"generate needs prompts with values, and was given a {type(given).__name__} without: call it with the "
+            "tokens themselves, outside of tf.function and of a model that is being defined"
+        ) from None
     if values == [] and len(getattr(given, "shape", ())) > 1:
         raise GPT2Error("input_ids holds no prompts: give at least one; an empty one starts from bos_token_id")
     flat = isinstance(values, list) and not any(isinstance(row, list) for row in values)
