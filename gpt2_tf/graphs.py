@@ -1,6 +1,17 @@
 """Functions as TensorFlow's graphs, each traced once; other backends run them as they are."""
 
+import contextlib
+
 import keras
+
+
+def in_float64():
+    """Returns a context in which float64 is what it says: JAX narrows it unless it is told."""
+    if keras.config.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.enable_x64(True)
 
 
 def graph(model, key, function, *examples):

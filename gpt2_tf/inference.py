@@ -5,7 +5,7 @@ from keras import ops
 
 from gpt2_core import generation
 
-from .graphs import graph, step_of
+from .graphs import graph, in_float64, step_of
 from .logits import best, pick, process
 
 
@@ -56,24 +56,28 @@ class Decoder(generation.Decoder):
 
     def scores(self, normalise=False, place=-1):
         logits = self.logits[:, place]
-        return ops.log_softmax(ops.cast(logits, "float64"), axis=-1) if normalise else logits
+        with in_float64():
+            return ops.log_softmax(ops.cast(logits, "float64"), axis=-1) if normalise else logits
 
     def process(self, scores, steps):
-        values = [self.tensor(np.asarray(step.value)) for step in steps]
         kinds = tuple((step.name, step.least, step.value if isinstance(step.value, int) else None) for step in steps)
-        scores = ops.cast(scores, "float64")
-        run = graph(self.model, ("process", kinds), lambda *given: process(given[0], steps, given[1]), scores, values)
-        return run(scores, values)
+        with in_float64():
+            values = [self.tensor(np.asarray(step.value)) for step in steps]
+            scores = ops.cast(scores, "float64")
+            run = graph(self.model, ("process", kinds), lambda x, given: process(x, steps, given), scores, values)
+            return run(scores, values)
 
     def pick(self, scores, uniforms):
         if uniforms is None:
             return self.numpy(pick(scores, None))
-        uniforms = self.tensor(uniforms)
-        return self.numpy(graph(self.model, ("pick",), pick, scores, uniforms)(scores, uniforms))
+        with in_float64():
+            uniforms = self.tensor(uniforms)
+            return self.numpy(graph(self.model, ("pick",), pick, scores, uniforms)(scores, uniforms))
 
     def best(self, scores, running, count, uniforms):
-        uniforms = None if uniforms is None else self.tensor(uniforms)
-        return tuple(map(self.numpy, best(ops.cast(scores, "float64"), self.tensor(running), count, uniforms)))
+        with in_float64():
+            uniforms = None if uniforms is None else self.tensor(uniforms)
+            return tuple(map(self.numpy, best(ops.cast(scores, "float64"), self.tensor(running), count, uniforms)))
 
     def tensor(self, array):
         array = np.asarray(array)

@@ -5,6 +5,7 @@
 Both take a GPU where they see one. float32, because Keras narrows some functions of float64 on JAX.
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -69,6 +70,17 @@ def distance(head, seed, torch_runner):
     return max(d.relative for d in compare(ours, theirs))
 
 
+def same_tokens(seed, device):
+    """Returns how many of several ways to continue two prompts give the tokens that they give in PyTorch."""
+    config = dataclasses.replace(random_config(seed, "lm_head"), n_positions=40, eos_token_id=None)
+    models = Torch(device).create("lm_head", config, seed), gpt2_tf.TFGPT2LMHeadModel(config, seed=seed)
+    prompts = [[1, 2, 3], [4]]
+    drawn = {"do_sample": True, "seed": [seed, 7]}
+    ways = ({}, {"num_beams": 3}, drawn, {**drawn, "top_p": 0.8}, {**drawn, "num_beams": 2, "typical_p": 0.9})
+    found = [[to_numpy(model.generate(prompts, max_new_tokens=12, **way)).tolist() for way in ways] for model in models]
+    return sum(a == b for a, b in zip(*found, strict=True)), len(ways)
+
+
 def measured(outputs, gradients):
     return outputs | measured_by_the_largest(gradients, gradients, "float32")
 
@@ -79,6 +91,9 @@ def main(seeds):
     for head in HEADS:
         worst = max(distance(head, seed, torch_runner) for seed in range(seeds))
         print(f"{head}: {seeds} cases, at most {worst:.3g}")
+    same, of = map(sum, zip(*(same_tokens(seed, torch_runner.device) for seed in range(seeds)), strict=True))
+    print(f"generate: {same} of {of} calls give the same tokens")
+    assert same == of
 
 
 if __name__ == "__main__":
