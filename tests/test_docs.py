@@ -85,6 +85,15 @@ def test_the_page_of_generation_runs(capsys):
         assert [line for line in printed if line in wanted] == wanted
 
 
+def test_the_commands_of_the_page_of_generation_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    commands = "".join(script for _, script in blocks(ROOT / "docs" / "generation.md", "sh")).splitlines()
+    assert len(commands) >= 5
+    for command in commands:
+        assert subprocess.run(["sh", "-c", command], check=True, capture_output=True).stdout.strip()
+
+
 def test_the_table_of_weights_is_the_code_s():
     done = subprocess.run([sys.executable, "docs/make_weights.py"], capture_output=True, cwd=ROOT, check=True)
     assert done.stdout.decode() == (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
