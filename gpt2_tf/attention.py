@@ -26,9 +26,13 @@ def visible_keys(attention_mask, new, past):
 
 
 def visible_slots(kept, places):
-    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it."""
-    causal = ops.arange(ops.shape(kept)[1])[None, :] <= places[:, None]  # (T, S)
-    return causal & kept[:, None, None, :], causal  # (B, 1, T, S), (T, S)
+    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it.
+
+    Padding sees itself: every query sees a key.
+    """
+    slots = ops.arange(ops.shape(kept)[1])
+    causal = slots <= places[:, None]  # (T, S)
+    return (causal & kept[:, None, None, :]) | (slots == places[:, None]), causal  # (B, 1, T, S), (T, S)
 
 
 def visible_encoder_keys(encoder_attention_mask, length):

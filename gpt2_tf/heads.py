@@ -55,7 +55,7 @@ class LanguageModel(GenerationMixin, TFGPT2PreTrainedModel):
     def logits(self, x):
         if self.lm_head is not None:
             return self.lm_head(x)
-        return ops.matmul(x, ops.transpose(ops.cast(self.transformer.wte.weight, x.dtype)))  # (B, T, V)
+        return self.transformer.wte.scores(x)  # (B, T, V)
 
 
 @keras.saving.register_keras_serializable("gpt2_tf")

@@ -67,6 +67,10 @@ class Embedding(keras.layers.Layer):
         x = ops.take(self.weight, ops.where(inside, ids, 0), axis=0)
         return ops.cast(ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype)), self.compute_dtype)
 
+    def scores(self, x):
+        """Returns x times each row, (..., rows): the table as a head."""
+        return ops.matmul(x, ops.transpose(ops.cast(self.weight, x.dtype)))
+
 
 class LayerNorm(keras.layers.Layer):
     """(x - mean) / sqrt(var + epsilon) * weight + bias over the last axis."""

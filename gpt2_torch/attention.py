@@ -4,6 +4,7 @@ import contextlib
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .layers import Conv1D, wide
@@ -25,9 +26,13 @@ def visible_keys(attention_mask, new, past, device):
 
 
 def visible_slots(kept, places):
-    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it."""
-    causal = torch.arange(kept.shape[1], device=kept.device)[None, :] <= places[:, None]  # (T, S)
-    return causal & kept[:, None, None, :], causal  # (B, 1, T, S), (T, S)
+    """Returns (keep, causal), as above, of a cache's S slots, of which a query at a place sees those before and it.
+
+    Padding sees itself: every query sees a key.
+    """
+    slots = torch.arange(kept.shape[1], device=kept.device)
+    causal = slots <= places[:, None]  # (T, S)
+    return (causal & kept[:, None, None, :]) | (slots == places[:, None]), causal  # (B, 1, T, S), (T, S)
 
 
 def visible_encoder_keys(encoder_attention_mask, length, device):
@@ -74,8 +79,10 @@ class MultiHead(nn.Module):
         w = torch.where(keep, w, torch.where(causal, lowest, -torch.inf))
         return torch.softmax(w, dim=-1).to(dtype)
 
-    def attend(self, q, k, v, visible, head_mask):
-        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value."""
+    def attend(self, q, k, v, visible, head_mask, lean=False):
+        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value; None if lean."""
+        if lean and not self.upcast:
+            return self.merge_heads(F.scaled_dot_product_attention(q, k, v, visible[0], scale=self.scale)), None
         w = self.probabilities(q, k, *visible)
         if head_mask is not None:
             w = w * head_mask.to(w.dtype)[:, None, None]
@@ -97,7 +104,7 @@ class Attention(MultiHead):
         elif past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)
-        a, w = self.attend(q, k, v, visible, head_mask)
+        a, w = self.attend(q, k, v, visible, head_mask, lean=places is not None)
         return self.resid_dropout(self.c_proj(a)), (k, v), w
 
 

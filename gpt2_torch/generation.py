@@ -18,6 +18,7 @@ class GenerationMixin:
     """Gives a language model `generate`."""
 
     generation_config = generation.GenerationConfig()
+    pack_weights = True  # generate keeps a copy of weights in another layout where that is faster; False: it does not
 
     @torch.no_grad()
     def generate(

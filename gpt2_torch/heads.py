@@ -1,7 +1,6 @@
 """What is put on the trunk: a language model, alone or with a choice among several texts."""
 
 import torch
-import torch.nn.functional as F
 
 from gpt2_core.errors import GPT2Error
 from gpt2_core.initial import LATER
@@ -64,7 +63,7 @@ class LanguageModel(GenerationMixin, GPT2PreTrainedModel):
     def logits(self, x):
         if self.lm_head is not None:
             return self.lm_head(x)
-        return F.linear(x, self.transformer.wte.weight)  # (B, T, V)
+        return self.transformer.wte.scores(x)  # (B, T, V)
 
 
 class GPT2LMHeadModel(LanguageModel):

@@ -1,11 +1,14 @@
 """A language model as `generate` uses it: a cache made beforehand, one step for the prompts and for every token."""
 
+import contextlib
+
 import numpy as np
 import torch
 
 from gpt2_core import generation
 
 from .logits import best, pick, process
+from .products import products_of
 
 
 class Decoder(generation.Decoder):
@@ -17,6 +20,7 @@ class Decoder(generation.Decoder):
         self.given = encoder_hidden_states, encoder_attention_mask
         self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
         self.cache = self.logits = None
+        self.products = None if "step" in model.__dict__ else products_of(model)  # None: a user's step, or no gain
 
     def allocate(self, prompts, slots):
         config = self.model.config
@@ -34,7 +38,8 @@ class Decoder(generation.Decoder):
     def compute(self, ids, positions, kept, first, every):
         places = np.arange(first, first + ids.shape[1])
         given = [self.tensor(x) for x in (ids, positions, kept, places)]
-        self.logits, self.cache = self.model.step(*given, self.cache, self.encoder, self.encoder_mask, every=every)
+        with contextlib.nullcontext() if self.products is None else self.products.of(*ids.shape):
+            self.logits, self.cache = self.model.step(*given, self.cache, self.encoder, self.encoder_mask, every=every)
         self.encoder = None
 
     def select(self, rows):

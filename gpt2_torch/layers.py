@@ -13,17 +13,21 @@ def wide(dtype):
 class Conv1D(nn.Module):
     """x W + b with W stored (in, out), GPT-2's name for a linear layer."""
 
+    product = None  # what multiplies in its stead while `generate` runs
+
     def __init__(self, n_in, n_out):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_in, n_out))
         self.bias = nn.Parameter(torch.empty(n_out))
 
     def forward(self, x):
-        return F.linear(x, self.weight.T, self.bias)
+        return F.linear(x, self.weight.T, self.bias) if self.product is None else self.product(x)
 
 
 class Linear(nn.Module):
     """x W^T, + b if there is one, with W stored (out, in)."""
+
+    product = None
 
     def __init__(self, n_in, n_out, bias=False):
         super().__init__()
@@ -31,11 +35,13 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out)) if bias else None
 
     def forward(self, x):
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias) if self.product is None else self.product(x)
 
 
 class Embedding(nn.Module):
     """Rows of a table (rows, C)."""
+
+    product = None
 
     def __init__(self, rows, width):
         super().__init__()
@@ -43,6 +49,10 @@ class Embedding(nn.Module):
 
     def forward(self, ids):
         return F.embedding(ids, self.weight)
+
+    def scores(self, x):
+        """Returns x times each row, (..., rows): the table as a head."""
+        return F.linear(x, self.weight) if self.product is None else self.product(x)
 
 
 class LayerNorm(nn.Module):

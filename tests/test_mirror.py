@@ -18,6 +18,7 @@ FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
     "graphs.py": "PyTorch runs generate's functions as they are",
+    "products.py": "Keras' backends multiply in one way each",
     "parameters.py": "Keras makes a weight through its layer",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
@@ -27,6 +28,7 @@ ARGUMENTS = {
     "training": "Keras passes the mode as an argument, PyTorch keeps it in the module",
     "seed": "of dropout, see dropout.py",
     "kwargs": "Keras layers are given a name and a dtype",
+    "lean": "PyTorch has an operation for attention that tells no weights, Keras none that is faster on TensorFlow",
     "prefix": "named_weights walks the attributes itself in Keras",
 }
 # Functions that only one tree has

@@ -1,0 +1,140 @@
+"""Products of `generate` on a CPU: a layer's weights laid out anew where that is faster than PyTorch's own way.
+
+What pays was measured on processors of AMD alone (docs/performance.md), where MKL, the default in float32, is slow.
+"""
+
+import contextlib
+import functools
+import platform
+import warnings
+import weakref
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from .layers import Conv1D
+
+_ROWS = 16  # that oneDNN is told to lay weights out for: good for one row as well as for many
+_SAMPLE = 64  # values of a weight that are compared, for changes that PyTorch does not count
+
+
+def pays(device, dtype):
+    """Returns whether products of other layouts are faster on this machine."""
+    return device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _is_amd() and _has_onednn()
+
+
+@functools.cache
+def _is_amd():
+    cpuinfo = Path("/proc/cpuinfo")
+    return "AuthenticAMD" in (cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor())
+
+
+@functools.cache
+def _has_onednn():
+    """Returns whether PyTorch's private operations of oneDNN are there and right."""
+    x, weight, bias = torch.eye(16, 48), torch.arange(64 * 48.0).reshape(64, 48) % 7, torch.ones(64)
+    try:
+        return torch.equal(_product(x, _packed(weight), bias), F.linear(x, weight, bias))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+def _packed(weight):
+    return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+
+
+def _product(x, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class Product:
+    """x W^T + b of one layer, in the layout for one row, or for several."""
+
+    def __init__(self, layer, turned, several):
+        self.layer, self.weight = layer, layer.weight
+        self.version, self.sample = self.weight._version, self._sample()
+        weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
+        self.by_onednn = several or weight.dtype == torch.float32
+        packed = several or (self.by_onednn and turned)  # oneDNN takes one row times (out, in) as it is
+        self.serves = {True, False} if weight.dtype == torch.float32 and turned else {several}  # rows at a time
+        self.given = _packed(weight.contiguous()) if packed else weight.contiguous()
+
+    def __call__(self, x):
+        bias = getattr(self.layer, "bias", None)
+        return (_product if self.by_onednn else F.linear)(x, self.given, bias)
+
+    def is_of(self, weight):
+        """Returns whether a weight is the one that was laid out, as far as PyTorch counts changes."""
+        return weight is self.weight and weight._version == self.version
+
+    def is_equal(self):
+        """Returns whether some values of the weight are what they were."""
+        return torch.equal(self.sample, self._sample())
+
+    def _sample(self):
+        values = self.weight.detach().reshape(-1)
+        return values[:: max(1, len(values) // _SAMPLE)].clone()
+
+
+class Products:
+    """Those of a model, made when they are first needed, and again when their weights have changed.
+
+    layers: each with whether its weight is (in, out).
+    """
+
+    def __init__(self, layers):
+        self.layers, self.made = layers, {}
+
+    def check(self):
+        """Lays out again what was changed behind PyTorch's back, through `.data`."""
+        self.made = {layer: product for layer, product in self.made.items() if product.is_equal()}
+
+    @contextlib.contextmanager
+    def of(self, rows, tokens):
+        """Has the layers multiply by them, `tokens` tokens of each of `rows` rows."""
+        several = rows > 1
+        for layer, turned in self.layers:
+            product = self.made.get(layer)
+            if product is None or several not in product.serves or not product.is_of(layer.weight):
+                self.made.pop(layer, None)  # one layout at a time is in memory
+                self.made[layer] = product = Product(layer, turned, several)
+            layer.__dict__["product"] = product
+        try:
+            alone = rows * tokens == 1 and not product.by_onednn
+            with without_onednn() if alone else contextlib.nullcontext():
+                yield
+        finally:
+            for layer, _ in self.layers:
+                layer.__dict__.pop("product", None)
+
+
+@contextlib.contextmanager
+def without_onednn():
+    """Has PyTorch multiply one row of bfloat16 by its own kernel, which reads weights as fast as memory gives them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of GPUs, said where the flag is set
+        flags = torch.backends.mkldnn.flags(enabled=False)
+        flags.__enter__()
+    try:
+        yield
+    finally:
+        flags.__exit__(None, None, None)
+
+
+_KEPT = weakref.WeakKeyDictionary()  # model -> Products, which neither copies nor files of a model should hold
+
+
+def products_of(model):
+    """Returns a model's Products; None where PyTorch's own are as good, or weights do not count their changes."""
+    layers = [(layer, True) for layer in model.modules() if isinstance(layer, Conv1D)]
+    layers.append((model.lm_head or model.transformer.wte, False))
+    weights = [layer.weight for layer, _ in layers]
+    fit = all(w.dtype == model.dtype and isinstance(w, torch.nn.Parameter) and not w.is_inference() for w in weights)
+    if not (model.pack_weights and fit and pays(model.device, model.dtype)):
+        return None
+    if model not in _KEPT:
+        _KEPT[model] = Products(layers)
+    _KEPT[model].layers = layers
+    _KEPT[model].check()
+    return _KEPT[model]

@@ -1,0 +1,169 @@
+"""generate's own products of PyTorch on a CPU: right, followed by changes, not in the way of copies and files."""
+
+import copy
+import dataclasses
+import io
+
+import pytest
+import torch
+
+import gpt2_torch
+from gpt2_core import GPT2Config
+from gpt2_torch import products
+from gpt2_torch.layers import Conv1D
+
+CONFIG = GPT2Config(vocab_size=90, n_positions=48, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4)
+ENDLESS = {"eos_token_id": [], "pad_token_id": 0, "return_dict_in_generate": True, "output_scores": True}
+PROMPTS = {1: [[5, 6, 7]], 3: [[5, 6, 7], [8, 9], [10, 11, 12, 13]]}
+
+
+@pytest.fixture(autouse=True)
+def forced(monkeypatch):
+    """Has them used on any processor, where PyTorch has oneDNN."""
+    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    products._has_onednn.cache_clear()
+    if not products._has_onednn():
+        pytest.skip("PyTorch has no oneDNN here")
+    yield
+    products._has_onednn.cache_clear()
+
+
+def model_of(dtype="float32", config=CONFIG, **settings):
+    model = gpt2_torch.GPT2LMHeadModel(config, seed=3).to(getattr(torch, dtype)).eval()
+    model.__dict__.update(settings)
+    return model
+
+
+def written(model, rows=1, new=8, **settings):
+    out = model.generate(PROMPTS[rows], max_new_tokens=new, **ENDLESS, **settings)
+    return out.sequences.tolist(), torch.stack(out.scores).float()
+
+
+def made(model):
+    return products._KEPT[model].made
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("bfloat16", 4e-2)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_scores_are_those_of_pytorch(rows, dtype, tolerance, tied):
+    model = model_of(dtype, dataclasses.replace(CONFIG, tie_word_embeddings=tied))
+    ids, scores = written(model, rows)
+    assert len(made(model)) == 4 * CONFIG.n_layer + 1
+    model.pack_weights = False
+    expected_ids, expected = written(model, rows)
+    torch.testing.assert_close(scores[0], expected[0], rtol=tolerance, atol=tolerance * expected.abs().max().item())
+    if dtype == "float32":
+        assert ids == expected_ids
+        torch.testing.assert_close(scores, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
+    exact = model_of("float64") if tied else None
+    if exact is not None and dtype == "float32":
+        assert written(exact, rows)[0] == ids
+
+
+def test_which_way_is_taken():
+    """One row of bfloat16 goes by PyTorch's own kernel, all else by oneDNN; one layout at a time is kept."""
+    ways = {}
+    for dtype in ("float32", "bfloat16"):
+        model = model_of(dtype)
+        for rows in (1, 3, 1):
+            written(model, rows)
+            ways[dtype, rows] = {product.by_onednn for product in made(model).values()}
+            assert all((rows > 1) in product.serves for product in made(model).values())
+    assert ways == {("float32", 1): {True}, ("float32", 3): {True}, ("bfloat16", 1): {False}, ("bfloat16", 3): {True}}
+
+
+def test_none_is_left_on_the_layers_after_a_call():
+    model = model_of()
+    written(model)
+    assert all("product" not in layer.__dict__ for layer in model.modules())
+    model.transformer.h[0].attn.c_attn.register_forward_hook(lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        written(model)
+    assert all("product" not in layer.__dict__ for layer in model.modules())
+    assert torch._C._get_mkldnn_enabled()
+
+
+def in_place(model):
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight.mul_(1.5)
+
+
+def behind_its_back(model):
+    model.transformer.h[1].mlp.c_fc.weight.data.mul_(1.5)
+
+
+def another_parameter(model):
+    layer = model.transformer.h[1].mlp.c_fc
+    layer.weight = torch.nn.Parameter(layer.weight.detach() * 1.5)
+
+
+def another_state(model):
+    state = model.state_dict()
+    state["transformer.h.1.mlp.c_fc.weight"] = state["transformer.h.1.mlp.c_fc.weight"] * 1.5
+    model.load_state_dict(state)
+
+
+def by_training(model):
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    model(ids, labels=ids).loss.backward()
+    optimizer.step()
+    model.eval()
+
+
+def another_table(model):
+    model.resize_token_embeddings(95)
+    with torch.no_grad():
+        model.transformer.wte.weight.mul_(0.7)
+
+
+@pytest.mark.parametrize(
+    "change", [in_place, behind_its_back, another_parameter, another_state, by_training, another_table]
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_they_follow_their_weights(change, dtype):
+    model = model_of(dtype)
+    before = written(model)[1]
+    change(model)
+    after = written(model)[1]
+    fresh = copy.deepcopy(model)  # has made none yet
+    assert fresh not in products._KEPT
+    torch.testing.assert_close(after, written(fresh)[1], rtol=0, atol=0)
+    assert before.shape != after.shape or not torch.allclose(before, after)
+
+
+def test_without_them(monkeypatch):
+    switched_off, inferred = model_of(pack_weights=False), model_of()
+    with torch.inference_mode():
+        inferred = model_of()  # its weights do not count their changes
+    texts = [written(model)[0] for model in (switched_off, inferred, model_of())]
+    monkeypatch.setattr(products, "_is_amd", lambda: False)
+    another = model_of()
+    assert all(text == written(another)[0] for text in texts)
+    assert not any(model in products._KEPT for model in (switched_off, inferred, another))
+
+
+def test_an_operation_that_is_gone_is_done_without(monkeypatch):
+    for broken in (lambda weight: torch.ops.mkldnn.no_such_operation(weight), lambda weight: weight + 1):
+        monkeypatch.setattr(products, "_packed", broken)
+        products._has_onednn.cache_clear()
+        model = model_of()
+        written(model)
+        assert model not in products._KEPT and not products._has_onednn()
+
+
+def test_copies_and_files_of_a_model_hold_none(tmp_path):
+    model = model_of()
+    ids = written(model)[0]
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert written(other)[0] == ids
+    model.save_pretrained(tmp_path)
+    assert sum(isinstance(layer, Conv1D) for layer in model.modules()) == 8
+    kept = len(products._KEPT)
+    del model, other
+    assert len(products._KEPT) < kept
