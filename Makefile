@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test lint train clean
+.PHONY: demo test lint train bench clean
 
 demo: $(READY)
 	$(BIN)/gpt2 demo
@@ -19,6 +19,9 @@ lint: $(READY)
 
 train: $(READY)
 	$(BIN)/python recipes/shakespeare/train.py
+
+bench: $(READY)
+	$(BIN)/python tests/bench/speed.py
 
 $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

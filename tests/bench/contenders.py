@@ -27,8 +27,8 @@ VOCABULARY = 50257
 class Torch:
     """gpt2_torch."""
 
-    def __init__(self, dtype="float32", **options):
-        self.dtype, self.options = dtype, options
+    def __init__(self, dtype="float32"):
+        self.dtype = dtype
 
     def load(self, folder):
         import torch
@@ -37,7 +37,7 @@ class Torch:
         from gpt2_torch import GPT2LMHeadModel
 
         began = time.perf_counter()
-        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=self.dtype, **self.options)
+        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=self.dtype)
         return began
 
     def generate(self, ids, new):
@@ -120,24 +120,6 @@ class KerasHub(Torch):
         return np.asarray(found["token_ids"])
 
 
-class OldTransformers(Torch):
-    """transformers 4.57 with TensorFlow, generate under XLA as its documentation has it."""
-
-    def load(self, folder):
-        tf = tensorflow_threads()
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        began = time.perf_counter()
-        self.model = transformers.TFGPT2LMHeadModel.from_pretrained(Path(folder) / "tf-h5")
-        self.run = tf.function(self.model.generate, jit_compile=True)
-        return began
-
-    def generate(self, ids, new):
-        settings = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
-        return self.run(ids, attention_mask=np.ones_like(ids), **settings).numpy()
-
-
 def tensorflow_threads():
     import tensorflow as tf
 
@@ -148,14 +130,12 @@ def tensorflow_threads():
 CONTENDERS = {
     "gpt2_torch fp32": Torch(),
     "gpt2_torch bf16": Torch("bfloat16"),
-    "gpt2_torch int8": Torch("bfloat16", quantize="int8"),
     "transformers 5 fp32": Transformers(),
     "transformers 5 bf16": Transformers("bfloat16"),
     "CTranslate2 fp32": CTranslate2(),
     "CTranslate2 int8": CTranslate2("int8"),
     "gpt2_tf fp32": Keras(),
     "KerasHub fp32": KerasHub(),
-    "transformers 4 TF fp32": OldTransformers(),
 }
 
 
