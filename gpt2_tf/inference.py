@@ -83,5 +83,8 @@ class Decoder(generation.Decoder):
         array = np.asarray(array)
         return ops.convert_to_tensor(array.astype(np.int32) if array.dtype == np.int64 else array)
 
+    def shown(self, array):
+        return array  # transformers' streamers make a list of it, which TensorFlow's tensors cannot
+
     def numpy(self, tensor):
         return ops.convert_to_numpy(tensor)

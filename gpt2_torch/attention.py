@@ -82,7 +82,9 @@ class MultiHead(nn.Module):
     def attend(self, q, k, v, visible, head_mask, lean=False):
         """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value; None if lean."""
         if lean and not self.upcast:
-            return self.merge_heads(F.scaled_dot_product_attention(q, k, v, visible[0], scale=self.scale)), None
+            # under autocast q is narrower than what a cache keeps
+            a = F.scaled_dot_product_attention(q.to(k.dtype), k, v, visible[0], scale=self.scale)
+            return self.merge_heads(a), None
         w = self.probabilities(q, k, *visible)
         if head_mask is not None:
             w = w * head_mask.to(w.dtype)[:, None, None]
@@ -100,7 +102,8 @@ class Attention(MultiHead):
     def forward(self, x, visible, past=None, head_mask=None, places=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
         if places is not None:  # slots for them, made beforehand
-            k, v = past[0].index_copy_(2, places, k), past[1].index_copy_(2, places, v)
+            k = past[0].index_copy_(2, places, k.to(past[0].dtype))
+            v = past[1].index_copy_(2, places, v.to(past[1].dtype))
         elif past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)

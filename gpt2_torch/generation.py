@@ -48,11 +48,12 @@ class GenerationMixin:
         """
         plan = self.plan(input_ids, attention_mask, generation_config, overrides, seed)
         drafter = self.drafter(plan, assistant_model)
-        processors, criteria = tuple(logits_processor or ()), tuple(stopping_criteria or ())
+        processors = generation.functions("logits_processor", logits_processor)
+        criteria = generation.functions("stopping_criteria", stopping_criteria)
         given = generation.Given(tokenizer, processors, criteria, prefix_allowed_tokens_fn, drafter)
         past = self.given_past(plan, past_key_values)
         generation.check_call(plan, given, streamer, past and past[1], attention_mask)
-        decoder = self.decoder(plan, encoder_hidden_states, encoder_attention_mask)
+        decoder = self.decoder(plan, encoder_hidden_states, encoder_attention_mask, past and past[0])
         found = generation.run(plan, decoder, given, past, streamer)
         out = GenerateOutput(**generation.fields(plan, decoder, given, found))
         return out if plan.settings.return_dict_in_generate else out.sequences
@@ -62,6 +63,7 @@ class GenerationMixin:
 
         tokenizer: a GPT2Tokenizer or GPT2TokenizerFast. overrides: fields of GenerationConfig.
         """
+        generation.check_tokenizer("stream", tokenizer)
         ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         plan = self.plan(ids, None, generation_config, overrides, seed)
         given = generation.Given(tokenizer, drafter=self.drafter(plan, assistant_model))
@@ -79,6 +81,8 @@ class GenerationMixin:
         """Returns what makes the decoder of a smaller model, which guesses what this one finds; None without one."""
         if assistant_model is None:
             return None
+        if not isinstance(assistant_model, GenerationMixin):
+            raise GPT2Error(f"assistant_model must be a language model, and is a {type(assistant_model).__name__}")
         if assistant_model.config.vocab_size != self.config.vocab_size:
             raise GPT2Error("assistant_model must have the vocabulary of the model that it guesses for")
         return functools.partial(assistant_model.decoder, plan)
@@ -95,11 +99,11 @@ class GenerationMixin:
         )
         return past, past[0][0].shape[2]
 
-    def decoder(self, plan, encoder_hidden_states=None, encoder_attention_mask=None):
+    def decoder(self, plan, encoder_hidden_states=None, encoder_attention_mask=None, past=None):
         """Returns what reads tokens and scores the next ones."""
         ids = torch.zeros(len(plan.prompts), 1, dtype=torch.long)
         inputs = as_tensors(
-            self.config, self.device, input_ids=ids, encoder_hidden_states=encoder_hidden_states,
+            self.config, self.device, past, input_ids=ids, encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
         )  # fmt: skip
         return Decoder(self, inputs["encoder_hidden_states"], inputs["encoder_attention_mask"])

@@ -21,7 +21,8 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out))
 
     def forward(self, x):
-        return F.linear(x, self.weight.T, self.bias) if self.product is None else self.product(x)
+        product = self.product
+        return F.linear(x, self.weight.T, self.bias) if product is None else product(x)
 
 
 class Linear(nn.Module):
@@ -35,7 +36,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_out)) if bias else None
 
     def forward(self, x):
-        return F.linear(x, self.weight, self.bias) if self.product is None else self.product(x)
+        product = self.product
+        return F.linear(x, self.weight, self.bias) if product is None else product(x)
 
 
 class Embedding(nn.Module):
@@ -52,7 +54,8 @@ class Embedding(nn.Module):
 
     def scores(self, x):
         """Returns x times each row, (..., rows): the table as a head."""
-        return F.linear(x, self.weight) if self.product is None else self.product(x)
+        product = self.product
+        return F.linear(x, self.weight) if product is None else product(x)
 
 
 class LayerNorm(nn.Module):

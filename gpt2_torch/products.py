@@ -6,6 +6,7 @@ What pays was measured on processors of AMD alone (docs/performance.md), where M
 import contextlib
 import functools
 import platform
+import threading
 import warnings
 import weakref
 from pathlib import Path
@@ -16,7 +17,6 @@ import torch.nn.functional as F
 from .layers import Conv1D
 
 _ROWS = 16  # that oneDNN is told to lay weights out for: good for one row as well as for many
-_SAMPLE = 64  # values of a weight that are compared, for changes that PyTorch does not count
 
 
 def pays(device, dtype):
@@ -53,12 +53,14 @@ class Product:
 
     def __init__(self, layer, turned, several):
         self.layer, self.weight = layer, layer.weight
-        self.version, self.sample = self.weight._version, self._sample()
+        self.version = self.weight._version
         weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
         self.by_onednn = several or weight.dtype == torch.float32
         packed = several or (self.by_onednn and turned)  # oneDNN takes one row times (out, in) as it is
         self.serves = {True, False} if weight.dtype == torch.float32 and turned else {several}  # rows at a time
         self.given = _packed(weight.contiguous()) if packed else weight.contiguous()
+        self.is_copy = packed or self.given is not weight
+        self.sums = self._sums()
 
     def __call__(self, x):
         bias = getattr(self.layer, "bias", None)
@@ -69,12 +71,14 @@ class Product:
         return weight is self.weight and weight._version == self.version
 
     def is_equal(self):
-        """Returns whether some values of the weight are what they were."""
-        return torch.equal(self.sample, self._sample())
+        """Returns whether the weight is what was laid out, by sums that also see what PyTorch does not count."""
+        return torch.equal(self.sums, self._sums())
 
-    def _sample(self):
-        values = self.weight.detach().reshape(-1)
-        return values[:: max(1, len(values) // _SAMPLE)].clone()
+    def _sums(self):
+        """Returns the sum of the bits of each column; of a weight that is used as it is, none."""
+        weight = self.weight.detach()
+        bits = weight.view(torch.int32 if weight.dtype == torch.float32 else torch.int16)
+        return bits.sum(dim=0, dtype=torch.int32) if self.is_copy else torch.empty(0)
 
 
 class Products:
@@ -85,14 +89,24 @@ class Products:
 
     def __init__(self, layers):
         self.layers, self.made = layers, {}
+        self.lock = threading.RLock()  # one thread at a time multiplies by them
 
     def check(self):
-        """Lays out again what was changed behind PyTorch's back, through `.data`."""
-        self.made = {layer: product for layer, product in self.made.items() if product.is_equal()}
+        """Forgets them all if a weight was changed behind PyTorch's back, through `.data`."""
+        with self.lock:
+            if not all(product.is_equal() for product in self.made.values()):
+                self.made.clear()
 
     @contextlib.contextmanager
     def of(self, rows, tokens):
-        """Has the layers multiply by them, `tokens` tokens of each of `rows` rows."""
+        """Has the layers multiply by them, `tokens` tokens of each of `rows` rows; but for autocast, which narrows."""
+        if torch.is_autocast_enabled("cpu"):
+            yield
+            return
+        with self.lock:
+            yield from self._of(rows, tokens)
+
+    def _of(self, rows, tokens):
         several = rows > 1
         for layer, turned in self.layers:
             product = self.made.get(layer)
@@ -102,24 +116,39 @@ class Products:
             layer.__dict__["product"] = product
         try:
             alone = rows * tokens == 1 and not product.by_onednn
-            with without_onednn() if alone else contextlib.nullcontext():
+            with _without_onednn if alone else contextlib.nullcontext():
                 yield
         finally:
             for layer, _ in self.layers:
                 layer.__dict__.pop("product", None)
 
 
-@contextlib.contextmanager
-def without_onednn():
-    """Has PyTorch multiply one row of bfloat16 by its own kernel, which reads weights as fast as memory gives them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of GPUs, said where the flag is set
-        flags = torch.backends.mkldnn.flags(enabled=False)
-        flags.__enter__()
-    try:
-        yield
-    finally:
-        flags.__exit__(None, None, None)
+class _WithoutOneDNN:
+    """Has PyTorch multiply one row of bfloat16 by its own kernel, which reads weights as fast as memory gives them.
+
+    The flag is the process's: it is set as long as any thread needs it.
+    """
+
+    def __init__(self):
+        self.lock, self.users, self.flags = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of GPUs, said where the flag is set
+                    self.flags = torch.backends.mkldnn.flags(enabled=False)
+                    self.flags.__enter__()
+
+    def __exit__(self, *_raised):
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.flags.__exit__(None, None, None)
+
+
+_without_onednn = _WithoutOneDNN()
 
 
 _KEPT = weakref.WeakKeyDictionary()  # model -> Products, which neither copies nor files of a model should hold

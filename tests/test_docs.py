@@ -88,6 +88,7 @@ def test_the_page_of_generation_runs(capsys):
 def test_the_commands_of_the_page_of_generation_run(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it
     commands = "".join(script for _, script in blocks(ROOT / "docs" / "generation.md", "sh")).splitlines()
     assert len(commands) >= 5
     for command in commands:

@@ -51,6 +51,7 @@ FUNCTIONS = {
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForTokenClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
+    "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }
 # Local names that only one twin of a function has
@@ -59,6 +60,9 @@ LOCAL_NAMES = {
     "attention.Attention.__init__": {"dtype"},  # handed to each Keras layer
     "attention.CrossAttention.__init__": {"dtype"},
     "block.MLP.__init__": {"dtype"},
+    "attention.MultiHead.attend": {"a"},  # of the lean way
+    "layers.Conv1D.forward": {"product"},  # see products.py
+    "layers.Embedding.scores": {"product"},
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
     "block.Block.__init__": {"dtype"},
     "model.GPT2Model.__init__": {"dtype"},
@@ -70,7 +74,7 @@ LOCAL_NAMES = {
     "heads.GPT2DoubleHeadsModel.forward": {"seed"},
     "classifiers.GPT2ForTokenClassification.forward": {"seed"},
     "layers.Embedding.forward": {"inside", "x"},  # PyTorch's own raises
-    "layers.Linear.forward": {"x"},  # PyTorch's own takes a bias that is None
+    "layers.Linear.forward": {"x", "product"},  # PyTorch's own takes a bias that is None
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
     "losses.cross_entropy": {"labels", "dtype", "inside", "predicted", "losses"},  # PyTorch's own ignores -100
     "summary.kept_tokens": {"known"},

@@ -1,5 +1,6 @@
 """generate's own products of PyTorch on a CPU: right, followed by changes, not in the way of copies and files."""
 
+import concurrent.futures
 import copy
 import dataclasses
 import io
@@ -93,6 +94,14 @@ def behind_its_back(model):
     model.transformer.h[1].mlp.c_fc.weight.data.mul_(1.5)
 
 
+def one_neuron_behind_its_back(model):
+    model.transformer.h[0].mlp.c_proj.weight.data[7] = 0
+
+
+def one_token_behind_its_back(model):
+    model.transformer.wte.weight.data[5] = 0
+
+
 def another_parameter(model):
     layer = model.transformer.h[1].mlp.c_fc
     layer.weight = torch.nn.Parameter(layer.weight.detach() * 1.5)
@@ -123,14 +132,15 @@ def another_table(model):
     "change", [in_place, behind_its_back, another_parameter, another_state, by_training, another_table]
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_they_follow_their_weights(change, dtype):
+@pytest.mark.parametrize("rows", [1, 3])
+def test_they_follow_their_weights(change, dtype, rows):
     model = model_of(dtype)
-    before = written(model)[1]
+    before = written(model, rows)[1]
     change(model)
-    after = written(model)[1]
+    after = written(model, rows)[1]
     fresh = copy.deepcopy(model)  # has made none yet
     assert fresh not in products._KEPT
-    torch.testing.assert_close(after, written(fresh)[1], rtol=0, atol=0)
+    torch.testing.assert_close(after, written(fresh, rows)[1], rtol=0, atol=0)
     assert before.shape != after.shape or not torch.allclose(before, after)
 
 
@@ -167,3 +177,22 @@ def test_copies_and_files_of_a_model_hold_none(tmp_path):
     kept = len(products._KEPT)
     del model, other
     assert len(products._KEPT) < kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_share_a_model(dtype):
+    model = model_of(dtype)
+    expected = {rows: written(model_of(dtype), rows)[0] for rows in PROMPTS}
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        calls = [(rows, pool.submit(written, model, rows)) for rows in (1, 3) * 12]
+        assert all(call.result()[0] == expected[rows] for rows, call in calls)
+    assert torch._C._get_mkldnn_enabled()
+    assert all("product" not in layer.__dict__ for layer in model.modules())
+
+
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float16])
+def test_autocast_does_without_them(narrow):
+    model = model_of()
+    with torch.autocast("cpu", narrow):
+        ids = written(model)[0]
+    assert len(ids[0]) == 11 and not made(model)

@@ -1,10 +1,11 @@
 """Continuing prompts: settings, plans, loops. The frameworks compute scores and pick from them."""
 
-from .call import check_call, fields, run, texts_of, written
+from .call import check_call, fields, functions, run, texts_of, written
 from .decoder import Decoder
 from .loop import Found, Given
 from .plan import LogitsStep, Plan, end_tokens, plan
 from .settings import GenerationConfig
+from .stopping import check_tokenizer
 from .streaming import Pieces, check_stream, pieces
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "Plan",
     "check_call",
     "check_stream",
+    "check_tokenizer",
     "end_tokens",
     "fields",
+    "functions",
     "pieces",
     "plan",
     "run",

@@ -31,9 +31,12 @@ class Text:
 
 
 def history_steps(
-    plan: Plan, texts: Sequence[Text], allowed: Callable[[Text], Iterable[int]] | None
+    plan: Plan,
+    texts: Sequence[Text],
+    allowed: Callable[[Text], Iterable[int]] | None,
+    done: np.ndarray | None = None,
 ) -> list[LogitsStep]:
-    """Returns the steps that follow from each row's own tokens, those without effect left out."""
+    """Returns the steps that follow from each row's own tokens, those without effect left out; of rows done, none."""
     settings, steps = plan.settings, []
     if settings.repetition_penalty not in (None, 1):
         factors = np.ones((len(texts), plan.vocab_size))
@@ -41,11 +44,16 @@ def history_steps(
             row[text.tokens] = settings.repetition_penalty
         steps.append(LogitsStep("repetition_penalty", factors))
     banned = np.zeros((len(texts), plan.vocab_size), bool)
-    for row, text in zip(banned, texts, strict=True):
+    for i, (row, text) in enumerate(zip(banned, texts, strict=True)):
+        if done is not None and done[i]:
+            continue
         row[_banned(plan, text)] = True
         if allowed is not None:
             row[_not_allowed(plan, allowed(text))] = True
-    if banned.all(axis=1).any():
+    dead = banned.all(axis=1)
+    if plan.is_beams:  # those of a prompt stand together, and one of them is enough
+        dead = dead.reshape(-1, settings.num_beams).all(axis=1)
+    if dead.any():
         raise GPT2Error("the settings forbid every token: nothing can follow")
     if banned.any():
         steps.append(LogitsStep("ban", banned))
@@ -56,7 +64,10 @@ def _banned(plan: Plan, text: Text) -> list[int]:
     """Returns the tokens that may not follow a text."""
     settings, tokens = plan.settings, text.tokens
     found = list(settings.suppress_tokens or ())
-    too_short = len(tokens) < (settings.min_length or 0) or len(text.new) < (settings.min_new_tokens or 0)
+    if settings.min_new_tokens is None:
+        too_short = len(tokens) < (settings.min_length or 0)
+    else:
+        too_short = len(text.new) < settings.min_new_tokens
     if too_short:
         found += [i for i in plan.end_tokens if 0 <= i < plan.vocab_size]
     if settings.no_repeat_ngram_size:

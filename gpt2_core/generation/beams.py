@@ -83,6 +83,7 @@ class Search:
 def search(plan: Plan, decoder: Decoder, given: Given, found: Found) -> None:
     """Writes the best texts of each prompt into `found`, with their scores."""
     width = plan.settings.num_beams
+    count = min(plan.candidates, width * plan.vocab_size)
     stopping, scorer = Stopping(plan, given.tokenizer), Scorer(plan, decoder, given)
     searches = live = [Search(plan, Text(row, len(row), i)) for i, row in enumerate(plan.prompts)]
     while True:
@@ -91,7 +92,7 @@ def search(plan: Plan, decoder: Decoder, given: Given, found: Found) -> None:
             found.scores.append(scores)
         drawn = None if plan.uniforms is None else plan.uniforms[found.steps][:, [each.prompt for each in live]]
         found.steps += 1
-        values, indices = decoder.best(scores, np.array([each.scores for each in live]), plan.candidates, drawn)
+        values, indices = decoder.best(scores, np.array([each.scores for each in live]), count, drawn)
         late, rows = stopping.is_late(), []
         for place, each in enumerate(live):
             beams, tokens = (part.tolist() for part in np.divmod(indices[place], plan.vocab_size))
@@ -106,6 +107,6 @@ def search(plan: Plan, decoder: Decoder, given: Given, found: Found) -> None:
             live = [each for each in live if not each.over]
         decoder.choose(rows)
         texts = [text for each in live for text in each.beams]
-        read(plan, decoder, texts, np.zeros(len(texts), bool))
+        read(plan, decoder, texts, np.zeros(len(texts), bool), np.array([text.tokens[-1] for text in texts]))
     best = [done for each in searches for done in each.done[: plan.settings.num_return_sequences]]
     found.texts, found.text_scores = [done.text for done in best], [done.score for done in best]

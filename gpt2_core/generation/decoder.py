@@ -119,6 +119,10 @@ class Decoder(abc.ABC):
     def tensor(self, array: np.ndarray) -> Any:
         """Returns an array as a tensor of the framework, on the model's device."""
 
+    def shown(self, array: np.ndarray) -> Any:
+        """Returns an array as a streamer is given it."""
+        return self.tensor(array)
+
     @abc.abstractmethod
     def numpy(self, tensor: Any) -> np.ndarray:
         """Returns a tensor as an array."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import GPT2Error
+from ..plain import plain
 from .bans import Text, history_steps
 from .decoder import Decoder
 from .plan import Plan
@@ -58,14 +60,23 @@ class Scorer:
     def __init__(self, plan: Plan, decoder: Decoder, given: Given):
         self.plan, self.decoder, self.given = plan, decoder, given
 
-    def __call__(self, texts: Sequence[Text], normalise: bool = False, place: int = -1) -> Any:
-        """Returns scores (B, V), of beams the logarithms of probabilities. place: of the tokens that were read last."""
+    def __call__(
+        self, texts: Sequence[Text], normalise: bool = False, place: int = -1, done: np.ndarray | None = None
+    ) -> Any:
+        """Returns scores (B, V), of beams the logarithms of probabilities.
+
+        place: of the tokens that were read last. done: (B,) rows whose scores no longer matter.
+        """
         given, decoder = self.given, self.decoder
         scores = decoder.scores(normalise, place)
-        steps = history_steps(self.plan, texts, self._allowed if given.allowed else None)
+        steps = history_steps(self.plan, texts, self._allowed if given.allowed else None, done)
         scores = decoder.process(scores, steps) if steps else scores
         for processor in given.processors:
-            scores = processor(self.ids(texts), scores)
+            found = processor(self.ids(texts), scores)
+            if tuple(getattr(found, "shape", ())) != tuple(scores.shape) or isinstance(found, np.ndarray):
+                wanted = f"a tensor of {tuple(scores.shape)}"
+                raise GPT2Error(f"a logits_processor returned {_told(found)}: it must return scores, {wanted}")
+            scores = found
         return decoder.process(scores, self.plan.steps) if self.plan.steps else scores
 
     def _allowed(self, text: Text) -> Iterable[int]:
@@ -80,13 +91,27 @@ class Scorer:
         ended = np.zeros(len(texts), bool)
         for criterion in self.given.criteria:
             answer = criterion(self.ids(texts), scores)
-            ended |= np.asarray(answer if isinstance(answer, bool) else self.decoder.numpy(answer)).astype(bool)
+            flags = np.asarray(plain(answer.cpu() if hasattr(answer, "cpu") else answer))
+            if flags.dtype != bool or flags.shape not in ((), ended.shape):
+                raise GPT2Error(
+                    f"a stopping_criteria function returned {_told(answer)}: it must return True or False, or one of "
+                    f"them for each of {len(texts)} texts"
+                )
+            ended |= flags
         return ended
 
 
-def padded(texts: Sequence[Text], pad: int) -> np.ndarray:
-    """Returns texts as one array: prompts end at the same column, and what is short after that is padded."""
-    before = max(text.length for text in texts)
+def _told(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"a {type(value).__name__} of {tuple(shape)}"
+
+
+def padded(texts: Sequence[Text], pad: int, width: int = 0) -> np.ndarray:
+    """Returns texts as one array: prompts end at the same column, and what is short after that is padded.
+
+    width: columns of the prompts at least.
+    """
+    before = max(width, *(text.length for text in texts))
     after = max(len(text.tokens) - text.length for text in texts)
     ids = np.full((len(texts), before + after), pad, np.int64)
     for row, text in zip(ids, texts, strict=True):
@@ -98,7 +123,7 @@ def padded(texts: Sequence[Text], pad: int) -> np.ndarray:
 def begin(plan: Plan, decoder: Decoder, past: tuple[Any, int] | None) -> None:
     """Has the decoder read the prompts. past: keys and values of each prompt's first tokens, and how many they are."""
     if past is not None:
-        ids, mask = aligned(plan.prompts, plan.pad_token_id)
+        ids, mask = aligned(plan.prompts, plan.pad_token_id, plan.width)
         decoder.resume(ids, mask, *past, max(plan.limits))
     else:
         texts = [Text(row, len(row), i) for i, row in enumerate(plan.prompts)]
@@ -120,15 +145,15 @@ def start(plan: Plan, decoder: Decoder, texts: Sequence[Text], done: np.ndarray)
     decoder.start(seen, room if plan.settings.use_cache else 0, [text.prompt for text in texts])
 
 
-def read(plan: Plan, decoder: Decoder, texts: Sequence[Text], done: np.ndarray) -> None:
-    """Has the decoder read each text's last token; all that is seen where the cache is full, or not to be used."""
+def read(plan: Plan, decoder: Decoder, texts: Sequence[Text], done: np.ndarray, last: np.ndarray) -> None:
+    """Has the decoder read the last tokens, (B,); all that is seen where the cache is full, or not to be used."""
     moves = any(
         window(len(text.tokens), plan.n_positions) != window(len(text.tokens) - 1, plan.n_positions)
         for text, ended in zip(texts, done, strict=True)
         if not ended
     )
     if plan.settings.use_cache and decoder.room and not moves:
-        decoder.feed(np.array([text.tokens[-1:] for text in texts]))
+        decoder.feed(last[:, None])
     else:
         start(plan, decoder, texts, done)
 
@@ -142,7 +167,7 @@ def one_by_one(plan: Plan, decoder: Decoder, given: Given, found: Found, keep_ro
     keep_rows = keep_rows or plan.settings.output_scores or bool(given)
     live, done = np.arange(len(texts)), np.zeros(len(texts), bool)
     while True:
-        scores = scorer([texts[i] for i in live])
+        scores = scorer([texts[i] for i in live], done=done[live])
         if plan.settings.output_scores:
             found.scores.append(scores)
         drawn = None if plan.uniforms is None else plan.uniforms[found.steps, 0, live]
@@ -162,4 +187,4 @@ def one_by_one(plan: Plan, decoder: Decoder, given: Given, found: Found, keep_ro
             places = np.flatnonzero(~done[live])
             live = live[places]
             decoder.choose(places.tolist())
-        read(plan, decoder, [texts[i] for i in live], done[live])
+        read(plan, decoder, [texts[i] for i in live], done[live], new[live])

@@ -12,7 +12,7 @@ from ..config import GPT2Config
 from ..errors import GPT2Error
 from ..plain import plain
 from ..sampling import uniforms
-from .prompts import prompts
+from .prompts import lists, prompts
 from .settings import GenerationConfig
 
 DEFAULT_NEW_TOKENS = 20  # where no length is given; the reference counts the prompt in
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
 
     settings: GenerationConfig
     prompts: list[list[int]]
+    width: int  # columns that the prompts take in what is returned: as many as were given, padding included
     limits: list[int]  # new tokens that each prompt may get
     steps: tuple[LogitsStep, ...]  # of do_sample: what is done to the scores last
     seed: int | list[int] | None  # None: nothing is drawn
@@ -75,8 +76,9 @@ def plan(
     rows = prompts(config, input_ids, attention_mask, bos)
     _check_tokens(config, settings)
     limits = [_limit(settings, len(row), config.n_positions) for row in rows]
+    width = max(map(len, [*lists(input_ids), *rows]))
     found = Plan(
-        settings, rows, limits, _steps(settings, config.vocab_size, len(eos)), None, None, eos,
+        settings, rows, width, limits, _steps(settings, config.vocab_size, len(eos)), None, None, eos,
         _pad_token(config, settings.pad_token_id, eos), config.vocab_size, config.n_positions,
     )  # fmt: skip
     if settings.do_sample:

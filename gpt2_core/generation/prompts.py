@@ -9,6 +9,7 @@ import numpy as np
 
 from ..config import GPT2Config
 from ..errors import GPT2Error
+from ..inputs import check_mask
 from ..plain import is_int, plain
 
 Rows = Sequence[Sequence[int]]
@@ -28,6 +29,7 @@ def prompts(config: GPT2Config, input_ids: Any, attention_mask: Any, bos: int | 
                 f"attention_mask covers {lengths} tokens a row, input_ids has {[len(row) for row in rows]}: "
                 "they must match"
             )
+        check_mask("attention_mask", np.array([keep for row in masks for keep in row]))
         rows = [[token for token, keep in zip(*pair, strict=True) if keep] for pair in zip(rows, masks, strict=True)]
     _check_ids(config, rows)
     return rows if all(rows) else [row or [_start(config, bos)] for row in rows]
@@ -67,9 +69,12 @@ def _start(config: GPT2Config, bos: int | None) -> int:
     return bos
 
 
-def aligned(rows: Rows, fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (ids, mask), int64 and bool of (B, T): every row's tokens at its right end, where text goes on."""
-    width = max(map(len, rows))
+def aligned(rows: Rows, fill: int, width: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (ids, mask), int64 and bool of (B, T): every row's tokens at its right end, where text goes on.
+
+    width: T at least.
+    """
+    width = max(width, *map(len, rows))
     ids = np.full((len(rows), width), fill, np.int64)
     mask = np.zeros((len(rows), width), bool)
     for r, row in enumerate(rows):

@@ -24,7 +24,7 @@ class GenerationConfig:
     max_length: int | None = None  # tokens in all, prompt included
     max_new_tokens: int | None = None  # wins over max_length
     min_length: int | None = None  # no end token before so many tokens in all
-    min_new_tokens: int | None = None  # no end token before so many new ones
+    min_new_tokens: int | None = None  # no end token before so many new ones; wins over min_length
     max_time: float | None = None  # seconds, after which no further token is begun
     early_stopping: bool | str | None = False  # of beams: True, False or "never"
     stop_strings: str | Sequence[str] | None = None  # a row ends with the token that completes one; needs tokenizer=
@@ -119,6 +119,7 @@ class GenerationConfig:
         are in use are told of in a warning.
         """
         names = {field.name for field in dataclasses.fields(cls)} - {"extra"}
+        values = {n: value for n, value in values.items() if value is not None or n not in _NEVER_NONE}  # null: unset
         extra = {name: value for name, value in values.items() if name not in names}
         unknown = [n for n, value in extra.items() if n not in _NO_SETTINGS and value != _IDLE.get(n) and value]
         if unknown:
@@ -220,7 +221,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "min_p": _between("from 0, which keeps every token, to 1", 0, 1, closed=True),
     "typical_p": _between("above 0 and at most 1, which keeps every token", 0, 1),
     "repetition_penalty": _between("above 0; 1 changes nothing", 0, _INFINITY),
-    "length_penalty": ("a number", lambda value: is_number(value) and abs(value) < _INFINITY),
+    "length_penalty": ("a number from -50 to 50", lambda value: is_number(value) and abs(value) <= 50),
     "no_repeat_ngram_size": ("a whole number; 0 allows every repetition", _whole(0)[1]),
     "bad_words_ids": (
         "a list of lists of token ids, none of them empty",

@@ -69,7 +69,7 @@ class Draft:
 
 def checked(plan: Plan, decoder: Decoder, given: Given, found: Found) -> Iterator[np.ndarray]:
     """Writes greedy texts into `found`, one after the other; yields each token where there is one text."""
-    settings, drafter = plan.settings, given.drafter
+    settings, drafter, stopping = plan.settings, given.drafter, Stopping(plan, given.tokenizer)
     count = settings.prompt_lookup_num_tokens or settings.num_assistant_tokens
     for text in found.texts:
         room = plan.limits[text.prompt] + count
@@ -77,15 +77,22 @@ def checked(plan: Plan, decoder: Decoder, given: Given, found: Found) -> Iterato
         if drafter is not None:
             guess = Draft(drafter(), room, text.prompt)
         decoder.start([text.tokens], room, [text.prompt])
-        for token in _checked(plan, decoder, given, found, text, guess, count):
+        for token in _checked(plan, decoder, given, found, text, guess, count, stopping):
             if len(found.texts) == 1:
                 yield np.array([token])
 
 
 def _checked(
-    plan: Plan, decoder: Decoder, given: Given, found: Found, text: Text, guess: Guesser, count: int
+    plan: Plan,
+    decoder: Decoder,
+    given: Given,
+    found: Found,
+    text: Text,
+    guess: Guesser,
+    count: int,
+    stopping: Stopping,
 ) -> Iterator[int]:
-    stopping, scorer = Stopping(plan, given.tokenizer), Scorer(plan, decoder, given)
+    scorer = Scorer(plan, decoder, given)
     guesses: list[int] = []
     while True:
         found.steps += 1

@@ -17,7 +17,7 @@ class Stopping:
     def __init__(self, plan: Plan, tokenizer: Any):
         self._ends, self._limits = set(plan.end_tokens), plan.limits
         self._stops = [text.encode() for text in plan.settings.stops]
-        self._bytes = table_of(tokenizer) if self._stops else None
+        self._bytes = tokenizer.token_bytes if self._stops else None
         seconds = plan.settings.max_time
         self._until = None if seconds is None else time.monotonic() + seconds
 
@@ -42,9 +42,9 @@ class Stopping:
         return b"".join([self._bytes(token) for token in tokens])  # type: ignore[misc]
 
 
-def table_of(tokenizer: Any, what: str = "stop_strings") -> Any:
-    """Returns what gives a token's bytes; raises without a tokenizer."""
+def check_tokenizer(name: str, tokenizer: Any) -> None:
+    """Raises GPT2Error unless a tokenizer is one of gpt2_core's, which tell a token's bytes."""
     if not hasattr(tokenizer, "token_bytes"):
-        got = "none was given" if tokenizer is None else f"got a {type(tokenizer).__name__}"
-        raise GPT2Error(f"{what} needs tokenizer=, a GPT2Tokenizer or GPT2TokenizerFast: {got}")
-    return tokenizer.token_bytes
+        kind = type(tokenizer)
+        got = "none was given" if tokenizer is None else f"got a {kind.__name__} of {kind.__module__.split('.')[0]}"
+        raise GPT2Error(f"{name} needs tokenizer=, a GPT2Tokenizer or GPT2TokenizerFast of gpt2_core: {got}")

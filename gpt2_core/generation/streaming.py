@@ -11,7 +11,6 @@ from .call import check_call, texts_of, written
 from .decoder import Decoder
 from .loop import Found, Given
 from .plan import Plan
-from .stopping import table_of
 
 
 class Pieces:
@@ -55,7 +54,6 @@ def check_stream(plan: Plan, given: Given) -> None:
     """Raises GPT2Error unless a plan is of one text."""
     if plan.rows != 1:
         raise GPT2Error(f"stream writes one text, and {plan.rows} are asked for: generate writes several at once")
-    table_of(given.tokenizer, "stream")
     check_call(plan, given, None, None, None)
 
 

@@ -1,0 +1,74 @@
+"""Prints how fast PyTorch multiplies rows with all the weights of a GPT-2 of 124M, in several ways, on two threads.
+
+python tests/bench/layouts.py [--rows 1 2 8]
+
+What gpt2_torch/products.py does follows from it. Ways take turns; medians of 9 rounds.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+SHAPES = [(768, 2304), (768, 768), (768, 3072), (3072, 768)] * 12 + [(768, 50257)]
+ROUNDS = 9
+
+
+def packed(rows):
+    return lambda w: torch.ops.mkldnn._reorder_linear_weight(w, rows)
+
+
+def by_onednn(x, w):
+    return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
+
+
+def without_onednn(x, w):
+    with torch.backends.mkldnn.flags(enabled=False):
+        return F.linear(x, w)
+
+
+# name -> (dtype, layout of a weight (out, in), product)
+WAYS = {
+    "float32, F.linear, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), F.linear),
+    "float32, F.linear, (out, in)": (torch.float32, lambda w: w, F.linear),
+    "float32, oneDNN, (out, in)": (torch.float32, lambda w: w, by_onednn),
+    "float32, oneDNN, packed": (torch.float32, packed(16), by_onednn),
+    "bfloat16, F.linear, (in, out)": (torch.bfloat16, lambda w: w.t().contiguous().t(), F.linear),
+    "bfloat16, oneDNN, packed": (torch.bfloat16, packed(16), by_onednn),
+    "bfloat16, F.linear without oneDNN, (out, in)": (torch.bfloat16, lambda w: w, without_onednn),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 2, 8])
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(2)
+    print("| way |", " | ".join(f"{rows} rows, ms (GB/s)" for rows in options.rows), "|")
+    print("|---" * (len(options.rows) + 1) + "|")
+    seconds = {(way, rows): [] for way in WAYS for rows in options.rows}
+    weights = {}
+    for way, (dtype, layout, _) in WAYS.items():
+        weights[way] = [layout((torch.randn(o, i) * 0.02).to(dtype)) for i, o in SHAPES]
+    for _ in range(ROUNDS):
+        for (way, rows), found in seconds.items():
+            dtype, _, product = WAYS[way]
+            x = {width: torch.randn(rows, width).to(dtype) for width in (768, 3072)}
+            start = time.perf_counter()
+            for (width, _), w in zip(SHAPES, weights[way], strict=True):
+                product(x[width], w)
+            found.append(time.perf_counter() - start)
+    count = sum(i * o for i, o in SHAPES)
+    for way, (dtype, _, _) in WAYS.items():
+        medians = [statistics.median(seconds[way, rows]) for rows in options.rows]
+        cells = [f"{1000 * m:.1f} ({count * dtype.itemsize / m / 1e9:.0f})" for m in medians]
+        print(f"| {way} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
