@@ -1,3 +1,4 @@
+import collections
 import contextlib
 import os
 
@@ -44,8 +45,16 @@ def shakespeare():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Prints which program's checkpoints were opened by which, for which heads."""
+    """Prints which program's checkpoints were opened by which, for which heads; and what tests have counted."""
     heading, rows = matrix.table(terminalreporter.stats.get("passed", ()))
     if rows:
         terminalreporter.section(f"what opens where: {matrix.LEGEND}")
         print_table(rows, heading)
+    counts = collections.Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "counted":
+                counts[value[0]] += value[1]
+    if counts:
+        terminalreporter.section("generate, counted")
+        print_table(counts.items())

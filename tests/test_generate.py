@@ -55,7 +55,7 @@ def reference_of(model):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_fifty_random_calls_equal_transformers(seed):
+def test_fifty_random_calls_equal_transformers(seed, record_property):
     """Ids, and of beams their scores: greedy and beams, all that changes scores, prompts of any length."""
     draw = random.Random(seed)
     model = Torch().create("lm_head", CONFIG, seed=seed, dtype="float64")
@@ -75,6 +75,9 @@ def test_fifty_random_calls_equal_transformers(seed):
                 scores = expected.sequences_scores.numpy()
                 np.testing.assert_allclose(to_numpy(out.sequences_scores), scores, 1e-5, 1e-5, err_msg=str(settings))
             np.testing.assert_allclose(to_numpy(out.scores[0]), expected.scores[0].numpy(), 1e-4, 1e-4)
+            record_property(
+                "counted", (f"random calls in {type(ours).__module__.split('.')[0]}, ids as transformers'", 1)
+            )
 
 
 def drawn_settings(draw):
@@ -91,7 +94,7 @@ def drawn_settings(draw):
     }
 
 
-def test_a_thousand_samples_are_equal_in_both():
+def test_a_thousand_samples_are_equal_in_both(record_property):
     """Float32, each row by a seed of its own; a pick that differs would be shown with how near the boundary it was."""
     draw, different, texts = random.Random(1), [], set()
     models = [framework.create("lm_head", CONFIG, seed=3) for framework in (Torch(), Keras())]
@@ -103,7 +106,8 @@ def test_a_thousand_samples_are_equal_in_both():
         for row in range(40):
             if ours.shape != theirs.shape or (ours[row] != theirs[row]).any():
                 different.append((settings, prompts[row], seeds[row], margin(prompts[row], ours[row], theirs[row])))
-    print(f"1000 samples: {len(different)} differ")
+    record_property("counted", ("samples that are the same in PyTorch and Keras", 1000 - len(different)))
+    record_property("counted", ("samples that differ", len(different)))
     assert not different and len(texts) > 900
 
 
@@ -116,7 +120,7 @@ def margin(prompt, ours, theirs):
 
 
 @pytest.mark.parametrize("tree, batches", [(Torch(), 150), (Keras(), 50)], ids=["torch", "keras"])
-def test_a_row_alone_equals_the_row_in_a_batch(tree, batches):
+def test_a_row_alone_equals_the_row_in_a_batch(tree, batches, record_property):
     """200 batches in all: greedy, sampled, beams; rows end at different steps and leave the batch."""
     draw = random.Random(2)
     model = tree.create("lm_head", CONFIG, seed=1)
@@ -133,3 +137,4 @@ def test_a_row_alone_equals_the_row_in_a_batch(tree, batches):
             start = ids.shape[1] - len(prompts[row])
             expected = np.concatenate([alone, [PAD] * (together.shape[1] - start - len(alone))])
             np.testing.assert_array_equal(together[row, start:], expected, str(settings))
+    record_property("counted", ("batches whose rows are what they are alone", batches))
