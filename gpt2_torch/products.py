@@ -53,7 +53,7 @@ class Product:
 
     def __init__(self, layer, turned, several):
         self.layer, self.weight = layer, layer.weight
-        self.version = self.weight._version
+        self.version, self.place = self.weight._version, self.weight.data_ptr()
         weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
         self.by_onednn = several or weight.dtype == torch.float32
         packed = several or (self.by_onednn and turned)  # oneDNN takes one row times (out, in) as it is
@@ -68,7 +68,7 @@ class Product:
 
     def is_of(self, weight):
         """Returns whether a weight is the one that was laid out, as far as PyTorch counts changes."""
-        return weight is self.weight and weight._version == self.version
+        return weight is self.weight and (weight._version, weight.data_ptr()) == (self.version, self.place)
 
     def is_equal(self):
         """Returns whether the weight is what was laid out, by sums that also see what PyTorch does not count."""

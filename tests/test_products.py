@@ -102,6 +102,10 @@ def one_token_behind_its_back(model):
     model.transformer.wte.weight.data[5] = 0
 
 
+def another_storage(model):
+    model.transformer.wte.weight.data = model.transformer.wte.weight.data * 0.7
+
+
 def another_parameter(model):
     layer = model.transformer.h[1].mlp.c_fc
     layer.weight = torch.nn.Parameter(layer.weight.detach() * 1.5)

@@ -37,8 +37,8 @@ def check_call(plan: Plan, given: Given, streamer: Any, past: int | None, attent
     if streamer is not None and (plan.is_beams or not hasattr(streamer, "put") or not hasattr(streamer, "end")):
         why = "several beams are no stream" if plan.is_beams else "it needs put(ids) and end()"
         raise GPT2Error(f"streamer={type(streamer).__name__}: {why}")
-    for name, functions in (("logits_processor", given.processors), ("stopping_criteria", given.criteria)):
-        if not all(map(callable, functions)):
+    for name, listed in (("logits_processor", given.processors), ("stopping_criteria", given.criteria)):
+        if not all(map(callable, listed)):
             raise GPT2Error(f"{name} must be a list of functions of (ids, scores)")
     if past is not None:
         _check_past(plan, past, attention_mask)
