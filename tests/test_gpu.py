@@ -50,6 +50,15 @@ def test_bfloat16_on_cuda_is_near_float32(shakespeare):
     assert (ours - theirs).abs().max() / theirs.abs().max() < 4e-2
 
 
+@pytest.mark.gpu
+@on_cuda
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"do_sample": True, "seed": [1, 2], "top_p": 0.9}])
+def test_generate_on_cuda_writes_what_it_writes_on_the_cpu(shakespeare, settings):
+    cpu, cuda = (Torch(device).load("lm_head", shakespeare, "float64") for device in ("cpu", "cuda"))
+    ours, theirs = (model.generate([[5, 6, 7], [8, 9]], max_new_tokens=40, **settings) for model in (cuda, cpu))
+    assert ours.tolist() == theirs.tolist()
+
+
 def jax_sees(kind: str) -> bool:
     """Returns whether JAX is installed and sees a device of the kind; asked in another process, as it takes memory."""
     if importlib.util.find_spec("jax") is None:

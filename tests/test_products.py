@@ -132,9 +132,11 @@ def another_table(model):
         model.transformer.wte.weight.mul_(0.7)
 
 
-@pytest.mark.parametrize(
-    "change", [in_place, behind_its_back, another_parameter, another_state, by_training, another_table]
-)
+CHANGES = [in_place, behind_its_back, one_neuron_behind_its_back, one_token_behind_its_back, another_storage]
+CHANGES += [another_parameter, another_state, by_training, another_table]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_they_follow_their_weights(change, dtype, rows):
