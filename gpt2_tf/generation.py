@@ -98,6 +98,7 @@ class GenerationMixin:
     def decoder(self, plan, encoder_hidden_states=None, encoder_attention_mask=None, past=None):
         """Returns what reads tokens and scores the next ones."""
         ids = ops.zeros((len(plan.prompts), 1), "int32")
+        generation.lists(ids)  # raises where tensors have no values: lists of tokens do, also inside of a tf.function
         inputs = as_tensors(
             self.config, past, input_ids=ids, encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -25,6 +26,7 @@ CONFIG = GPT2Config(
 )
 ENDLESS = {"eos_token_id": [], "pad_token_id": 2}
 PROMPT = [[5, 6, 7, 8]]
+HELDOUT = Path(__file__).parent / "data" / "shakespeare" / "heldout.txt"
 
 
 def ids_of(output):
@@ -289,6 +291,28 @@ class TestGuessing:
             )
             assert found == expected and len(steps) < 2 * 40
 
+    def test_a_draft_of_distilgpt2s_shape(self, framework):
+        config = GPT2Config()
+        draft = framework.create("lm_head", dataclasses.replace(config, n_layer=6), seed=1)
+        assert draft.num_parameters() == 81912576
+        model, settings = framework.create("lm_head", config), {"max_new_tokens": 8, **ENDLESS}
+        expected = ids_of(model.generate(PROMPT, **settings))
+        assert ids_of(model.generate(PROMPT, assistant_model=draft, num_assistant_tokens=3, **settings)) == expected
+
+    def test_the_gain_on_a_summarising_prompt(self, tokenizer, record_property):
+        """Names and turns of a passage come back in what the shipped model says of it."""
+        model, tokens, steps = gpt2_torch.GPT2LMHeadModel.from_pretrained(SHAKESPEARE), 60, []
+        text = HELDOUT.read_text(encoding="utf-8")
+        step = model.step
+        model.step = lambda *given, **named: steps.append(1) or step(*given, **named)
+        passages = [text[start : start + 400] for start in range(0, 10000, 500)]
+        for passage in passages:
+            prompt = [tokenizer.encode(f"{passage}\n\nTL;DR:\n")]
+            model.generate(prompt, max_new_tokens=tokens, prompt_lookup_num_tokens=5, **ENDLESS)
+        assert len(steps) < 0.8 * tokens * len(passages)
+        record_property("counted", ("tokens after summarising prompts", tokens * len(passages)))
+        record_property("counted", ("steps that they took with prompt lookup", len(steps)))
+
     def test_looking_back(self):
         assert looked_up([1, 2, 3, 4, 1, 2], 5) == [3, 4, 1, 2]
         assert looked_up([1, 2, 3], 2) == [] and looked_up([7], 2) == [] and looked_up([7, 7], 2) == [7]
@@ -416,10 +440,11 @@ def test_errors_have_the_same_words_in_both(words):
 
 def test_symbolic_prompts_are_refused():
     model = Keras().create("lm_head", CONFIG)
-    with pytest.raises(GPT2Error, match="generate needs prompts with values, and was given a KerasTensor without"):
+    with pytest.raises(GPT2Error, match="generate needs values, and was given a KerasTensor without"):
         model.generate(keras.Input((5,), dtype="int32"))
-    with pytest.raises(GPT2Error, match="without: call it with the tokens themselves, outside of tf"):
-        tf.function(model.generate, autograph=False)(tf.constant([[1, 2]]))
+    for prompts in (tf.constant([[1, 2]]), None):  # as an argument, and as a list of numbers
+        with pytest.raises(GPT2Error, match="without: call it with the tokens themselves, outside of tf"):
+            tf.function(lambda ids: model.generate(PROMPT if ids is None else ids), autograph=False)(prompts)
 
 
 def test_several_texts_of_a_prompt(framework):

@@ -4,6 +4,7 @@ from .call import check_call, fields, functions, run, texts_of, written
 from .decoder import Decoder
 from .loop import Found, Given
 from .plan import LogitsStep, Plan, end_tokens, plan
+from .prompts import lists
 from .settings import GenerationConfig
 from .stopping import check_tokenizer
 from .streaming import Pieces, check_stream, pieces
@@ -22,6 +23,7 @@ __all__ = [
     "end_tokens",
     "fields",
     "functions",
+    "lists",
     "pieces",
     "plan",
     "run",

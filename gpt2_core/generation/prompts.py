@@ -41,8 +41,8 @@ def lists(given: Any) -> Any:
         values = [] if given is None else plain(given)
     except (AttributeError, NotImplementedError, TypeError, ValueError):
         raise GPT2Error(
-            f"generate needs prompts with values, and was given a {type(given).__name__} without: call it with the "
-            "tokens themselves, outside of tf.function and of a model that is being defined"
+            f"generate needs values, and was given a {type(given).__name__} without: call it with the tokens "
+            "themselves, outside of tf.function and of a model that is being defined"
         ) from None
     if values == [] and len(getattr(given, "shape", ())) > 1:
         raise GPT2Error("input_ids holds no prompts: give at least one; an empty one starts from bos_token_id")
