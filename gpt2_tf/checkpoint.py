@@ -12,6 +12,8 @@ from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_constructor
 
+from .parameters import tensor_of
+
 
 def named_weights(model, prefix=""):
     """Returns (name, weight) of every weight, in the order of the weight table: the names of the attributes."""
@@ -44,7 +46,7 @@ def filled(make, given, dtype):
     with keras.StatelessScope():  # values are made on leaving it: those of the file, and none before
         model = make()
         for name, weight in named_weights(model):
-            weight.start.read = lambda name=name: from_bits(given[name](), dtype)
+            weight.start.read = lambda name=name: tensor_of(from_bits(given[name](), dtype))
     return model
 
 

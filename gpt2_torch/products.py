@@ -1,6 +1,7 @@
 """Products of `generate` on a CPU: a layer's weights laid out anew where that is faster than PyTorch's own way.
 
-What pays was measured on processors of AMD alone (docs/performance.md), where MKL, the default in float32, is slow.
+What pays was measured on two kinds of processors (docs/performance.md): on those of AMD MKL is slow, the default in
+float32; on those of Intel oneDNN is, the default in 16 bits, unless weights were laid out for it.
 """
 
 import contextlib
@@ -16,18 +17,35 @@ import torch.nn.functional as F
 
 from .layers import Conv1D
 
-_ROWS = 16  # that oneDNN is told to lay weights out for: good for one row as well as for many
+# layouts of a weight: oneDNN's own; (out, in), for one row times a matrix; as it is
+PACKED, ROWS, PLAIN = "packed", "rows", "plain"
+
+# (processor, type) -> the fastest for one row and for several; None leaves both to PyTorch
+FASTEST = {
+    ("AMD", torch.float32): (PACKED, PACKED),
+    ("AMD", torch.bfloat16): (ROWS, PACKED),
+    ("Intel with AMX", torch.float32): (PLAIN, PACKED),
+    ("Intel with AMX", torch.bfloat16): (PACKED, PACKED),
+    ("Intel with AMX", torch.float16): (PACKED, PACKED),
+}
+_TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
 
 
-def pays(device, dtype):
-    """Returns whether products of other layouts are faster on this machine."""
-    return device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _is_amd() and _has_onednn()
+def fastest(device, dtype):
+    """Returns the layouts for one row and for several on this machine; None where PyTorch's own ways are as fast."""
+    if device.type != "cpu" or not _has_onednn():
+        return None
+    return FASTEST.get((processor(), dtype))
 
 
 @functools.cache
-def _is_amd():
+def processor():
+    """Returns the kind of this machine's processor as FASTEST names it; None of others."""
     cpuinfo = Path("/proc/cpuinfo")
-    return "AuthenticAMD" in (cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor())
+    told = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor()
+    if "AuthenticAMD" in told:
+        return "AMD"
+    return "Intel with AMX" if "GenuineIntel" in told and "amx_bf16" in told else None
 
 
 @functools.cache
@@ -41,7 +59,7 @@ def _has_onednn():
 
 
 def _packed(weight):
-    return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+    return torch.ops.mkldnn._reorder_linear_weight(weight, _TOKENS)
 
 
 def _product(x, weight, bias):
@@ -49,17 +67,18 @@ def _product(x, weight, bias):
 
 
 class Product:
-    """x W^T + b of one layer, in the layout for one row, or for several."""
+    """x W^T + b of one layer, with its weight in one layout."""
 
-    def __init__(self, layer, turned, several):
-        self.layer, self.weight = layer, layer.weight
+    def __init__(self, layer, turned, layout):
+        self.layer, self.weight, self.layout = layer, layer.weight, layout
         self.version, self.place = self.weight._version, self.weight.data_ptr()
         weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
-        self.by_onednn = several or weight.dtype == torch.float32
-        packed = several or (self.by_onednn and turned)  # oneDNN takes one row times (out, in) as it is
-        self.serves = {True, False} if weight.dtype == torch.float32 and turned else {several}  # rows at a time
-        self.given = _packed(weight.contiguous()) if packed else weight.contiguous()
-        self.is_copy = packed or self.given is not weight
+        self.by_onednn = layout == PACKED or (layout == PLAIN and processor() == "AMD")
+        if layout == PLAIN:
+            self.given = weight
+        else:
+            self.given = _packed(weight.contiguous()) if layout == PACKED else weight.contiguous()
+        self.is_copy = layout == PACKED or self.given is not weight
         self.sums = self._sums()
 
     def __call__(self, x):
@@ -84,11 +103,11 @@ class Product:
 class Products:
     """Those of a model, made when they are first needed, and again when their weights have changed.
 
-    layers: each with whether its weight is (in, out).
+    layers: each with whether its weight is (in, out). layouts: for one row, for several.
     """
 
-    def __init__(self, layers):
-        self.layers, self.made = layers, {}
+    def __init__(self, layers, layouts):
+        self.layers, self.layouts, self.made = layers, layouts, {}
         self.lock = threading.RLock()  # one thread at a time multiplies by them
 
     def check(self):
@@ -96,6 +115,12 @@ class Products:
         with self.lock:
             if not all(product.is_equal() for product in self.made.values()):
                 self.made.clear()
+
+    def layout(self, layer, turned, several):
+        """Returns the layout of a layer's weight."""
+        if not (several or turned) and layer.weight.dtype == torch.float32:
+            return PLAIN  # (out, in) serves one row as it is
+        return self.layouts[several]
 
     @contextlib.contextmanager
     def of(self, rows, tokens):
@@ -109,14 +134,14 @@ class Products:
     def _of(self, rows, tokens):
         several = rows > 1
         for layer, turned in self.layers:
-            product = self.made.get(layer)
-            if product is None or several not in product.serves or not product.is_of(layer.weight):
+            product, layout = self.made.get(layer), self.layout(layer, turned, several)
+            if product is None or product.layout != layout or not product.is_of(layer.weight):
                 self.made.pop(layer, None)  # one layout at a time is in memory
-                self.made[layer] = product = Product(layer, turned, several)
+                self.made[layer] = product = Product(layer, turned, layout)
             layer.__dict__["product"] = product
         try:
-            alone = rows * tokens == 1 and not product.by_onednn
-            with _without_onednn if alone else contextlib.nullcontext():
+            by_pytorch = rows * tokens == 1 and product.layout == ROWS
+            with _without_onednn if by_pytorch else contextlib.nullcontext():
                 yield
         finally:
             for layer, _ in self.layers:
@@ -160,10 +185,11 @@ def products_of(model):
     layers.append((model.lm_head or model.transformer.wte, False))
     weights = [layer.weight for layer, _ in layers]
     fit = all(w.dtype == model.dtype and isinstance(w, torch.nn.Parameter) and not w.is_inference() for w in weights)
-    if not (model.pack_weights and fit and pays(model.device, model.dtype)):
+    layouts = fastest(model.device, model.dtype) if model.pack_weights and fit else None
+    if layouts is None:
         return None
     if model not in _KEPT:
-        _KEPT[model] = Products(layers)
-    _KEPT[model].layers = layers
+        _KEPT[model] = Products(layers, layouts)
+    _KEPT[model].layers, _KEPT[model].layouts = layers, layouts
     _KEPT[model].check()
     return _KEPT[model]

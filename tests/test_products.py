@@ -18,14 +18,14 @@ ENDLESS = {"eos_token_id": [], "pad_token_id": 0, "return_dict_in_generate": Tru
 PROMPTS = {1: [[5, 6, 7]], 3: [[5, 6, 7], [8, 9], [10, 11, 12, 13]]}
 
 
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    """Has them used on any processor, where PyTorch has oneDNN."""
-    monkeypatch.setattr(products, "_is_amd", lambda: True)
+@pytest.fixture(autouse=True, params=["AMD", "Intel with AMX"])
+def kind(request, monkeypatch):
+    """Has the ways of each kind of processor used on any, where PyTorch has oneDNN."""
+    monkeypatch.setattr(products, "processor", lambda: request.param)
     products._has_onednn.cache_clear()
     if not products._has_onednn():
         pytest.skip("PyTorch has no oneDNN here")
-    yield
+    yield request.param
     products._has_onednn.cache_clear()
 
 
@@ -62,16 +62,22 @@ def test_scores_are_those_of_pytorch(rows, dtype, tolerance, tied):
         assert written(exact, rows)[0] == ids
 
 
-def test_which_way_is_taken():
-    """One row of bfloat16 goes by PyTorch's own kernel, all else by oneDNN; one layout at a time is kept."""
+def test_which_way_is_taken(kind):
+    """The one that was the fastest there; one layout at a time is kept."""
     ways = {}
     for dtype in ("float32", "bfloat16"):
         model = model_of(dtype)
         for rows in (1, 3, 1):
             written(model, rows)
-            ways[dtype, rows] = {product.by_onednn for product in made(model).values()}
-            assert all((rows > 1) in product.serves for product in made(model).values())
-    assert ways == {("float32", 1): {True}, ("float32", 3): {True}, ("bfloat16", 1): {False}, ("bfloat16", 3): {True}}
+            *blocks, head = made(model).values()
+            ways[dtype, rows] = ({(each.layout, each.by_onednn) for each in blocks}, head.layout)
+    packed, plain = ("packed", True), ("plain", False)
+    several = {("float32", 3): ({packed}, "packed"), ("bfloat16", 3): ({packed}, "packed")}
+    alone = {
+        "AMD": {("float32", 1): ({packed}, "plain"), ("bfloat16", 1): ({("rows", False)}, "rows")},
+        "Intel with AMX": {("float32", 1): ({plain}, "plain"), ("bfloat16", 1): ({packed}, "packed")},
+    }
+    assert ways == several | alone[kind]
 
 
 def test_none_is_left_on_the_layers_after_a_call():
@@ -155,7 +161,7 @@ def test_without_them(monkeypatch):
     with torch.inference_mode():
         inferred = model_of()  # its weights do not count their changes
     texts = [written(model)[0] for model in (switched_off, inferred, model_of())]
-    monkeypatch.setattr(products, "_is_amd", lambda: False)
+    monkeypatch.setattr(products, "processor", lambda: None)
     another = model_of()
     assert all(text == written(another)[0] for text in texts)
     assert not any(model in products._KEPT for model in (switched_off, inferred, another))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
@@ -25,6 +27,7 @@ STORAGE: dict[str, np.dtype] = {
 }  # fmt: skip
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 PIECE = 1 << 19  # numbers; enough for the disk's full speed, little beside the imports
+_MAPPED = 1 << 16  # bytes from which a tensor is mapped into memory instead of read: 16 pages
 _STRIPE = 16  # rows turned at once: a cache line's worth of each column. All of them at once take three times as long
 _SHORT = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -176,7 +179,7 @@ class TensorFile:
         def stretch(start: int, stop: int) -> np.ndarray:
             return self._read(kind, (stop - start,), offset + start * kind.itemsize)
 
-        return Tensor(dtype, shape, lambda: self._read(kind, shape, offset), stretch, place=(self.path, offset, kind))
+        return Tensor(dtype, shape, lambda: self._whole(kind, shape, offset), stretch, place=(self.path, offset, kind))
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Returns `size` bytes of the file; GPT2Error where it ends before them."""
@@ -191,6 +194,21 @@ class TensorFile:
         """Returns the error for a file that breaks its format."""
         return GPT2Error(f"{self.path} is truncated or damaged: {problem}. Copy it again from where it came from")
 
+    def _whole(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
+        """Returns a tensor's values; where that is safe as pages of the file, which are private once written to."""
+        size = math.prod(shape) * stored.itemsize
+        if size < _MAPPED or sys.platform == "win32":  # there a file that is mapped cannot be replaced
+            return self._read(stored, shape, offset)
+        if os.fstat(self.file.fileno()).st_size < offset + size:
+            raise self._cut_short()
+        start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mmap.mmap(self.file.fileno(), offset - start + size, access=mmap.ACCESS_COPY, offset=start)
+        values = np.frombuffer(pages, stored, math.prod(shape), offset - start).reshape(shape)
+        return values.astype(stored.newbyteorder("="), copy=False)
+
+    def _cut_short(self) -> GPT2Error:
+        return GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
+
     def _read(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
         values = np.empty(shape, stored)
         with self._lock:
@@ -198,7 +216,7 @@ class TensorFile:
             # a view of no items has no buffer to read into
             count = self.file.readinto(values.reshape(-1).view(np.uint8).data) if values.size else 0
         if count != values.nbytes:
-            raise GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
+            raise self._cut_short()
         return values.astype(stored.newbyteorder("="), copy=False)
 
     def close(self) -> None:
