@@ -4,8 +4,6 @@ import keras
 import numpy as np
 from keras import ops
 
-_ALIGNED = 64  # bytes that TensorFlow has its tensors begin at a multiple of
-
 
 class Start:
     """Initial values of a weight: zeros, or what `read` returns if it is set before Keras asks."""
@@ -18,23 +16,18 @@ class Start:
 
 
 def tensor_of(values):
-    """Returns an array that no one else holds as a tensor of TensorFlow, which by itself copies it twice.
+    """Returns an array that no one else holds as a tensor of TensorFlow, which by itself would copy it twice.
 
-    Here it is copied once, or not at all where it is aligned as TensorFlow needs it. As it is on other backends.
+    As it is on other backends, and where it is not aligned as TensorFlow needs it, to 64 bytes.
     """
-    if keras.config.backend() != "tensorflow":
+    if keras.config.backend() != "tensorflow" or values.ctypes.data % 64 or not values.flags.c_contiguous:
         return values
     import tensorflow as tf
 
-    bits = values.view(np.uint16) if values.dtype.name == "bfloat16" else values  # a type that numpy's DLPack lacks
-    if bits.ctypes.data % _ALIGNED or not bits.flags.c_contiguous:
-        memory = np.empty(bits.nbytes + _ALIGNED, np.uint8)
-        start = -memory.ctypes.data % _ALIGNED
-        aligned = memory[start : start + bits.nbytes].view(bits.dtype).reshape(bits.shape)
-        np.copyto(aligned, bits)
-        bits = aligned
+    narrow = values.dtype.name == "bfloat16"  # a type that numpy's DLPack lacks
+    bits = values.view(np.uint16) if narrow else values
     tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
-    return tf.bitcast(tensor, tf.bfloat16) if values.dtype.name == "bfloat16" else tensor
+    return tf.bitcast(tensor, tf.bfloat16) if narrow else tensor
 
 
 def parameter(layer, name, *shape, autocast=True):

@@ -9,6 +9,7 @@ from gpt2_core.initial import LATER, grown_rows, initial_weights
 from gpt2_core.inputs import check_config, check_table
 
 from .checkpoint import CheckpointMixin, named_weights
+from .quantized import check_whole
 
 
 def trunk_of(model):
@@ -52,6 +53,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
 
     def set_input_embeddings(self, layer):
         """Takes a layer's weight (vocab_size, C) as the word table, shared and not copied; a tied head follows."""
+        check_whole(self)
         check_table(self.config, layer)
         trunk_of(self).wte.weight = layer.weight
 
@@ -61,6 +63,7 @@ class GPT2PreTrainedModel(CheckpointMixin, nn.Module):
         Rows that stay keep every bit, new ones are those of a fresh model of this size and `seed`. The config is
         replaced by one with the new vocab_size. An optimizer must be made again.
         """
+        check_whole(self)
         for name, rows in grown_rows(self.config, new_num_tokens, self.head, seed):
             path, leaf = name.rsplit(".", 1)
             layer, weight = self.get_submodule(path), self.get_parameter(name)

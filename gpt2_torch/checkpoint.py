@@ -10,6 +10,8 @@ from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_constructor
 
+from .quantized import check_whole, quantized
+
 
 def named_weights(model):
     """Returns (name, weight) of every weight, in the order of the weight table."""
@@ -50,11 +52,12 @@ class CheckpointMixin:
     head = None  # the model's name in gpt2_core.weights
 
     @classmethod
-    def from_pretrained(cls, folder, *, dtype=None, seed=0, **overrides):
+    def from_pretrained(cls, folder, *, dtype=None, seed=0, quantize=None, **overrides):
         """Returns the model of a checkpoint folder or file, in eval mode, whichever framework wrote it.
 
         dtype: None keeps every value (float64 stays, everything else is computed in float32), "auto" takes the
-        file's type, or name one. seed: for a head that the checkpoint does not have. overrides: config fields.
+        file's type, or name one. seed: for a head that the checkpoint does not have. quantize: "int8" rounds the
+        matrices to 8 bits, for inference on a CPU. overrides: config fields.
         """
         with checkpoint.open(folder, **overrides) as source:
             matched = checkpoint.match(source, cls.head, dtype)
@@ -63,13 +66,14 @@ class CheckpointMixin:
             model = filled(make, matched.weights(source.config, cls.head, seed), matched.dtype)
             if hasattr(model, "generation_config"):
                 model.generation_config = GenerationConfig.beside(source.path)
-        return model.eval()
+        return quantized(model, quantize).eval()
 
     def save_pretrained(self, folder, format="safetensors", max_shard_size="5GB"):
         """Writes config.json and the weights into `folder`, all or nothing.
 
         format: "safetensors", "torch" (pytorch_model.bin), "tf-h5" (tf_model.h5) or "keras" (model.weights.h5).
         """
+        check_whole(self)
         tensors = {name: to_tensor(weight) for name, weight in named_weights(self)}
         checkpoint.require_table(self.config, self.head, tensors)
         checkpoint.save(folder, self.config, tensors, self.head, format=format, max_shard_size=max_shard_size)

@@ -182,6 +182,8 @@ _KEPT = weakref.WeakKeyDictionary()  # model -> Products, which neither copies n
 def products_of(model):
     """Returns a model's Products; None where PyTorch's own are as good, or weights do not count their changes."""
     layers = [(layer, True) for layer in model.modules() if isinstance(layer, Conv1D)]
+    if not layers:
+        return None  # they are in 8 bits
     layers.append((model.lm_head or model.transformer.wte, False))
     weights = [layer.weight for layer, _ in layers]
     fit = all(w.dtype == model.dtype and isinstance(w, torch.nn.Parameter) and not w.is_inference() for w in weights)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import mmap
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
@@ -27,7 +25,8 @@ STORAGE: dict[str, np.dtype] = {
 }  # fmt: skip
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 PIECE = 1 << 19  # numbers; enough for the disk's full speed, little beside the imports
-_MAPPED = 1 << 16  # bytes from which a tensor is mapped into memory instead of read: 16 pages
+_ALIGNED = 64
+_SPLIT = 1 << 22  # bytes from which two threads read: fresh memory takes the system longer than the values
 _STRIPE = 16  # rows turned at once: a cache line's worth of each column. All of them at once take three times as long
 _SHORT = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -162,6 +161,13 @@ def in_order(tensors: Iterable[Tensor]) -> Iterator[Iterator[np.ndarray]]:
         yield itertools.islice(pieces, -(-tensor.size // PIECE))
 
 
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns a new array as TensorFlow needs it to use it without a copy: it begins at a multiple of 64 bytes."""
+    memory = np.empty(math.prod(shape) * dtype.itemsize + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + memory.size - _ALIGNED].view(dtype).reshape(shape)
+
+
 class TensorFile:
     """An open checkpoint file that reads any stretch of itself into a new array."""
 
@@ -179,7 +185,7 @@ class TensorFile:
         def stretch(start: int, stop: int) -> np.ndarray:
             return self._read(kind, (stop - start,), offset + start * kind.itemsize)
 
-        return Tensor(dtype, shape, lambda: self._whole(kind, shape, offset), stretch, place=(self.path, offset, kind))
+        return Tensor(dtype, shape, lambda: self._read(kind, shape, offset), stretch, place=(self.path, offset, kind))
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Returns `size` bytes of the file; GPT2Error where it ends before them."""
@@ -194,30 +200,32 @@ class TensorFile:
         """Returns the error for a file that breaks its format."""
         return GPT2Error(f"{self.path} is truncated or damaged: {problem}. Copy it again from where it came from")
 
-    def _whole(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
-        """Returns a tensor's values; where that is safe as pages of the file, which are private once written to."""
-        size = math.prod(shape) * stored.itemsize
-        if size < _MAPPED or sys.platform == "win32":  # there a file that is mapped cannot be replaced
-            return self._read(stored, shape, offset)
-        if os.fstat(self.file.fileno()).st_size < offset + size:
-            raise self._cut_short()
-        start = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        pages = mmap.mmap(self.file.fileno(), offset - start + size, access=mmap.ACCESS_COPY, offset=start)
-        values = np.frombuffer(pages, stored, math.prod(shape), offset - start).reshape(shape)
-        return values.astype(stored.newbyteorder("="), copy=False)
-
-    def _cut_short(self) -> GPT2Error:
-        return GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
-
     def _read(self, stored: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
-        values = np.empty(shape, stored)
-        with self._lock:
-            self.file.seek(offset)
-            # a view of no items has no buffer to read into
-            count = self.file.readinto(values.reshape(-1).view(np.uint8).data) if values.size else 0
-        if count != values.nbytes:
-            raise self._cut_short()
+        values = aligned(shape, stored)
+        # a view of no items has no buffer to read into
+        buffer = values.reshape(-1).view(np.uint8).data if values.size else memoryview(b"")
+        half = values.nbytes // 2 if values.nbytes > _SPLIT else 0
+        found = [0]
+        other = threading.Thread(target=lambda: found.append(self._fill(buffer[:half], offset)))
+        if half:
+            other.start()
+        found.append(self._fill(buffer[half:], offset + half))
+        if half:
+            other.join()
+        if sum(found) != values.nbytes:
+            raise GPT2Error(f"{self.path} was cut short while it was read: copy it again from where it came from")
         return values.astype(stored.newbyteorder("="), copy=False)
+
+    def _fill(self, buffer: memoryview, offset: int) -> int:
+        """Reads into a buffer from a place on; returns how many bytes there were."""
+        if not hasattr(os, "preadv"):
+            with self._lock:
+                self.file.seek(offset)
+                return self.file.readinto(buffer)
+        done = 0
+        while done < len(buffer) and (count := os.preadv(self.file.fileno(), [buffer[done:]], offset + done)):
+            done += count
+        return done
 
     def close(self) -> None:
         """Closes the file; tensors that were not read yet cannot be read any more."""

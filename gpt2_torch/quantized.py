@@ -1,0 +1,108 @@
+"""Weights in 8 bits, for inference on a CPU: a quarter of the memory and of what a token has to read.
+
+A weight is rounded to whole numbers times a scale for each of its outputs; what comes in is rounded, row by row, to 256
+steps between its least and its greatest number. Products of whole numbers are exact: a row is the same alone and in a
+batch, whichever way computes it.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt2_core.errors import GPT2Error
+
+from .layers import Conv1D
+
+MOST = 127  # of a weight; what comes in is 0 to 255
+
+
+class Int8(nn.Module):
+    """x W^T + b with W (out, in) in 8 bits, x and b in floating point; made of a float weight."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        weight = weight.detach().float()
+        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / MOST
+        whole = (weight / scale[:, None]).round_().to(torch.int8)
+        self.scale = scale
+        self.sums = scale * whole.sum(dim=1)  # (out,) what each output gets for 1 more in all inputs
+        self.bias = torch.zeros_like(scale) if bias is None else bias.detach().float()
+        self.zero = torch.zeros(len(scale), dtype=torch.int32)
+        self.packed = torch.ops.onednn.qlinear_prepack(whole, None) if has_onednn() else whole
+
+    @torch.no_grad()
+    def forward(self, x):
+        rows, dtype = x.reshape(-1, x.shape[-1]).float(), x.dtype
+        least, greatest = rows.aminmax(dim=-1, keepdim=True)
+        step = (greatest - least).div_(255).clamp_min_(torch.finfo(torch.float32).tiny)
+        whole = rows.sub(least).div_(step).round_().to(torch.uint8)
+        product = _onednn if self.packed.is_mkldnn else _plain
+        y = product(whole, self).mul_(step).addcmul_(self.sums, least).add_(self.bias)
+        return y.to(dtype).view(*x.shape[:-1], -1)
+
+    def train(self, mode=True):
+        if mode:
+            raise GPT2Error("a model in 8 bits cannot learn: train the one that it was made of")
+        return super().train(mode)
+
+    def _apply(self, fn, recurse=True):
+        moved = fn(torch.empty(0))
+        if moved.device.type == "cpu" and moved.dtype == torch.float32:
+            return self
+        raise GPT2Error("a model in 8 bits stays on the CPU, in the type that it was loaded with")
+
+    def __deepcopy__(self, memo):
+        return self  # which nothing changes
+
+    def __reduce_ex__(self, protocol):
+        raise GPT2Error("a model in 8 bits cannot be saved: save the one that it was made of")
+
+
+def _onednn(whole, layer):
+    return torch.ops.onednn.qlinear_pointwise.default(
+        whole, 1.0, 0, layer.packed, layer.scale, layer.zero, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
+def _plain(whole, layer):
+    """The same without oneDNN's private operations; float64 holds sums of such products exactly."""
+    return (F.linear(whole.double(), layer.packed.double()) * layer.scale).float()
+
+
+@functools.cache
+def has_onednn():
+    """Returns whether PyTorch's operations on 8 bits are there, and right where sums are the largest."""
+    weight, x = torch.full((16, 4096), MOST, dtype=torch.int8), torch.full((1, 4096), 255, dtype=torch.uint8)
+    weight[::2] *= -1
+    try:
+        layer = type("", (), {"scale": torch.ones(16), "zero": torch.zeros(16, dtype=torch.int32)})
+        layer.packed = torch.ops.onednn.qlinear_prepack(weight, None)
+        return torch.equal(_onednn(x, layer).double(), F.linear(x.double(), weight.double()))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+def quantized(model, way):
+    """Returns a model after its matrices, a language model's head too, were replaced one by one; as it is for None."""
+    if way not in (None, "int8"):
+        raise GPT2Error(f"quantize={way!r}: it must be None or 'int8'")
+    if way is None:
+        return model
+    for module in list(model.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, Conv1D):
+                setattr(module, name, Int8(layer.weight.T, layer.bias))
+    head = getattr(model, "lm_head", False)
+    if head:
+        model.lm_head = Int8(head.weight, head.bias)
+    elif head is None:  # the table's rows are looked up as they are
+        model.transformer.wte.__dict__["product"] = Int8(model.transformer.wte.weight, None)
+    return model.requires_grad_(False)
+
+
+def check_whole(model):
+    """Raises GPT2Error of a model in 8 bits, for what needs its weights."""
+    if any(isinstance(module, Int8) for module in model.modules()):
+        raise GPT2Error("a model in 8 bits no longer has its weights: do this with the one that it was made of")
