@@ -1,5 +1,7 @@
 """Causal self-attention, cross-attention, and what each query sees."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
@@ -8,6 +10,8 @@ from keras import ops
 
 from .dropout import dropout
 from .layers import Conv1D, wide
+
+_OWNED = contextvars.ContextVar("owned", default=False)
 
 # B batch, T new tokens, P past, S = P + T, E encoder tokens, C n_embd, H heads, D = C / H
 
@@ -42,6 +46,28 @@ def visible_encoder_keys(encoder_attention_mask, length):
         return every, every
     keep = ops.not_equal(encoder_attention_mask, 0)
     return keep[:, None, None, :] if len(keep.shape) == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
+
+
+def put(slots, places, x):
+    """Returns a cache's slots (B, H, S, D) with x (B, H, T, D) at places (T,), which follow one another."""
+    if not _OWNED.get():
+        return ops.slice_update(slots, (0, 0, places[0], 0), x)
+    import tensorflow as tf
+
+    (B, H, S, D), T = ops.shape(slots), ops.shape(x)[2]
+    rows = ops.reshape(ops.arange(B * H)[:, None] * S + places, (B * H * T,))
+    filled = tf.raw_ops.InplaceUpdate(x=ops.reshape(slots, (B * H * S, D)), i=rows, v=ops.reshape(x, (B * H * T, D)))
+    return ops.reshape(filled, (B, H, S, D))
+
+
+@contextlib.contextmanager
+def owned_caches():
+    """Has what TensorFlow traces in this context write into caches instead of copying them: no one else holds them."""
+    token = _OWNED.set(True)
+    try:
+        yield
+    finally:
+        _OWNED.reset(token)
 
 
 class MultiHead(keras.layers.Layer):
@@ -101,8 +127,7 @@ class Attention(MultiHead):
     def call(self, x, visible, past=None, head_mask=None, places=None, seed=None):
         q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
         if places is not None:  # slots for them, made beforehand
-            k = ops.slice_update(past[0], (0, 0, places[0], 0), k)
-            v = ops.slice_update(past[1], (0, 0, places[0], 0), v)
+            k, v = put(past[0], places, k), put(past[1], places, v)
         elif past is not None:
             k = ops.concatenate([ops.cast(past[0], k.dtype), k], axis=2)  # (B, H, S, D)
             v = ops.concatenate([ops.cast(past[1], v.dtype), v], axis=2)

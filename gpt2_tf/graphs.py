@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+from .attention import owned_caches
+
 
 def in_float64():
     """Returns a context in which float64 is what it says: JAX narrows it unless it is told."""
@@ -41,17 +43,25 @@ def spec(x):
     return tf.TensorSpec([size if i in known else None for i, size in enumerate(x.shape)], x.dtype)
 
 
-def step_of(model, every, cache, encoder, encoder_mask):
-    """Returns model.step as a graph for every batch, prompt and cache length; as it is where a user replaced it."""
+def step_of(model, every):
+    """Returns model.step as a graph for every batch, prompt and cache length, which writes into the cache it is given.
+
+    As it is where a user replaced it.
+    """
     if "step" in model.__dict__ or keras.config.backend() != "tensorflow":
         return lambda *given: model.step(*given, every=every)
-    more = {"encoder": encoder, "encoder_mask": encoder_mask}
-    more = {name: x for name, x in more.items() if x is not None}
 
     def run(tokens, cache, more):
-        return model.step(*tokens, cache, **more, every=every)
+        with owned_caches():
+            return model.step(*tokens, cache, **more, every=every)
+
+    made = []  # looked for once: that takes as long as some of a step's products
 
     def traced(*given):
-        return graph(model, ("step", every), run, given[:4], cache, more)(given[:4], cache, more)
+        more = {"encoder": given[5], "encoder_mask": given[6]}
+        more = {name: x for name, x in more.items() if x is not None}
+        if not made:
+            made.append(graph(model, ("step", every), run, given[:4], given[4], more).get_concrete_function())
+        return made[0](given[:4], given[4], more)
 
     return traced

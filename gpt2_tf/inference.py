@@ -1,5 +1,7 @@
 """A language model as `generate` uses it: a cache made beforehand, one step for the prompts and for every token."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -21,8 +23,10 @@ class Decoder(generation.Decoder):
 
     def allocate(self, prompts, slots):
         config = self.model.config
-        empty = ops.zeros((len(prompts), config.n_head, slots, config.head_dim), self.model.compute_dtype)
-        self.cache = tuple((empty, empty) for _ in range(config.n_layer))
+        shape = (len(prompts), config.n_head, slots, config.head_dim)
+        zeros = functools.partial(ops.zeros, shape, self.model.compute_dtype)
+        self.cache = tuple((zeros(), zeros()) for _ in range(config.n_layer))  # each its own: steps write into them
+        self.steps = {}
         rows = self.tensor(np.asarray(prompts))
         self.encoder, self.encoder_mask = (None if x is None else ops.take(x, rows, axis=0) for x in self.given)
 
@@ -41,8 +45,10 @@ class Decoder(generation.Decoder):
     def compute(self, ids, positions, kept, first, every):
         places = np.arange(first, first + ids.shape[1])
         given = [self.tensor(x) for x in (ids, positions, kept, places)]
-        step = step_of(self.model, every, self.cache, self.encoder, self.encoder_mask)
-        self.logits, self.cache = step(*given, self.cache, self.encoder, self.encoder_mask)
+        kind = every, self.encoder is None
+        if kind not in self.steps:
+            self.steps[kind] = step_of(self.model, every)
+        self.logits, self.cache = self.steps[kind](*given, self.cache, self.encoder, self.encoder_mask)
         self.encoder = None
 
     def select(self, rows):

@@ -44,6 +44,11 @@ def visible_encoder_keys(encoder_attention_mask, length, device):
     return keep[:, None, None, :] if keep.ndim == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
 
 
+def put(slots, places, x):
+    """Returns a cache's slots (B, H, S, D) with x (B, H, T, D) at places (T,), written into them."""
+    return slots.index_copy_(2, places, x.to(slots.dtype))
+
+
 class MultiHead(nn.Module):
     """What both attentions share: C split into heads, and their weighted sums over the keys."""
 
@@ -102,8 +107,7 @@ class Attention(MultiHead):
     def forward(self, x, visible, past=None, head_mask=None, places=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
         if places is not None:  # slots for them, made beforehand
-            k = past[0].index_copy_(2, places, k.to(past[0].dtype))
-            v = past[1].index_copy_(2, places, v.to(past[1].dtype))
+            k, v = put(past[0], places, k), put(past[1], places, v)
         elif past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)

@@ -1,6 +1,7 @@
 """A language model as `generate` uses it: a cache made beforehand, one step for the prompts and for every token."""
 
 import contextlib
+import functools
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ class Decoder(generation.Decoder):
 
     def allocate(self, prompts, slots):
         config = self.model.config
-        empty = self.model.transformer.wte.weight.new_zeros(len(prompts), config.n_head, slots, config.head_dim)
-        self.cache = tuple((empty.clone(), empty.clone()) for _ in range(config.n_layer))
+        shape = (len(prompts), config.n_head, slots, config.head_dim)
+        zeros = functools.partial(torch.zeros, shape, dtype=self.model.dtype, device=self.model.device)
+        self.cache = tuple((zeros(), zeros()) for _ in range(config.n_layer))
         rows = self.tensor(np.asarray(prompts))
         self.encoder, self.encoder_mask = (None if x is None else x[rows] for x in self.given)
 

@@ -19,6 +19,7 @@ FILES = {
     "fit.py": "PyTorch has no fit",
     "graphs.py": "PyTorch runs generate's functions as they are",
     "products.py": "Keras' backends multiply in one way each",
+    "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
     "parameters.py": "Keras makes a weight through its layer",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
@@ -29,6 +30,7 @@ ARGUMENTS = {
     "seed": "of dropout, see dropout.py",
     "kwargs": "Keras layers are given a name and a dtype",
     "lean": "PyTorch has an operation for attention that tells no weights, Keras none that is faster on TensorFlow",
+    "quantize": "see quantized.py",
     "prefix": "named_weights walks the attributes itself in Keras",
 }
 # Functions that only one tree has
@@ -51,6 +53,7 @@ FUNCTIONS = {
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForTokenClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
+    "attention.owned_caches": "PyTorch writes into a cache anyway",
     "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }
@@ -88,7 +91,8 @@ LOCAL_NAMES = {
     "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
-    "inference.Decoder.compute": {"step"},  # see graphs.py
+    "attention.put": {"B", "H", "S", "D", "T", "rows", "filled"},  # PyTorch has index_copy_
+    "inference.Decoder.compute": {"kind"},  # see graphs.py
     "inference.Decoder.process": {"kinds", "run", "scores"},
     "inference.Decoder.pick": {"uniforms"},
     "inference.Decoder.tensor": {"array"},  # Keras counts in 32 bits
