@@ -16,6 +16,7 @@ from gpt2_core.errors import GPT2Error
 from .layers import Conv1D
 
 MOST = 127  # of a weight; what comes in is 0 to 255
+_TINY = torch.finfo(torch.float32).tiny
 
 
 class Int8(nn.Module):
@@ -23,8 +24,8 @@ class Int8(nn.Module):
 
     def __init__(self, weight, bias):
         super().__init__()
-        weight = weight.detach().float()
-        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / MOST
+        weight = weight.detach().float().contiguous()  # oneDNN reads others wrongly
+        scale = weight.abs().amax(dim=1).clamp_min(_TINY) / MOST
         whole = (weight / scale[:, None]).round_().to(torch.int8)
         self.scale = scale
         self.sums = scale * whole.sum(dim=1)  # (out,) what each output gets for 1 more in all inputs
@@ -34,13 +35,13 @@ class Int8(nn.Module):
 
     @torch.no_grad()
     def forward(self, x):
-        rows, dtype = x.reshape(-1, x.shape[-1]).float(), x.dtype
+        rows = x.reshape(-1, x.shape[-1]).float()
         least, greatest = rows.aminmax(dim=-1, keepdim=True)
-        step = (greatest - least).div_(255).clamp_min_(torch.finfo(torch.float32).tiny)
+        step = (greatest - least).mul_(1 / 255).clamp_min_(_TINY)
         whole = rows.sub(least).div_(step).round_().to(torch.uint8)
         product = _onednn if self.packed.is_mkldnn else _plain
-        y = product(whole, self).mul_(step).addcmul_(self.sums, least).add_(self.bias)
-        return y.to(dtype).view(*x.shape[:-1], -1)
+        y = torch.addcmul(self.bias, self.sums, least).addcmul_(product(whole, self), step)
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
 
     def train(self, mode=True):
         if mode:

@@ -1,0 +1,141 @@
+"""Weights in 8 bits: what numpy says, exact where whole numbers are, close to the model, for inference alone."""
+
+import copy
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gpt2_torch
+from gpt2_core import GPT2Error, GPT2Tokenizer
+from gpt2_core.assets import SHAKESPEARE
+from gpt2_torch import quantized
+from gpt2_torch.layers import Conv1D
+from gpt2_torch.quantized import Int8
+
+HELDOUT = Path(__file__).parent / "data" / "shakespeare" / "heldout.txt"
+ENDLESS = {"eos_token_id": [], "pad_token_id": 0}
+PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
+
+
+@pytest.fixture(params=["onednn", "plain"])
+def way(request, monkeypatch):
+    """Has products computed by oneDNN's private operation, and without it."""
+    if request.param == "plain":
+        monkeypatch.setattr(quantized, "has_onednn", lambda: False)
+    elif not quantized.has_onednn():
+        pytest.skip("PyTorch has no oneDNN of 8 bits here")
+    return request.param
+
+
+def load(**options):
+    return gpt2_torch.GPT2LMHeadModel.from_pretrained(SHAKESPEARE, **options)
+
+
+def by_numpy(x, weight, bias):
+    """Returns x W^T + b with both rounded as the module says, in float64 but for the scales."""
+    scale = np.abs(weight).max(axis=1) / np.float32(127)
+    whole = np.rint(weight / scale[:, None])
+    least, step = x.min(axis=1, keepdims=True), np.ptp(x, axis=1, keepdims=True) / np.float32(255)
+    rounded = np.rint((x - least) / step)
+    return (rounded @ whole.T * step + whole.sum(axis=1) * least) * scale + bias
+
+
+def test_a_product_is_what_numpy_says(way):
+    r = np.random.default_rng(0)
+    weight, bias = r.normal(size=(24, 40)).astype(np.float32), r.normal(size=24).astype(np.float32)
+    x = (r.normal(size=(7, 40)) * r.uniform(0.1, 30, size=(7, 1)) + 3).astype(np.float32)
+    layer = Int8(torch.tensor(weight.T.copy()).T, torch.tensor(bias))  # as a Conv1D has it
+    assert layer.packed.is_mkldnn == (way == "onednn")
+    expected = by_numpy(x, weight, bias)
+    found = layer(torch.tensor(x)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
+    assert np.abs(found - (x @ weight.T + bias)).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 40), torch.full((2, 40), -3.0), torch.full((2, 40), torch.nan)])
+def test_rows_of_one_number(way, x):
+    weight = torch.randn(24, 40, generator=torch.Generator().manual_seed(0))
+    found = Int8(weight, None)(x)
+    expected = x @ weight.T
+    torch.testing.assert_close(found, expected, atol=0.01 * weight.abs().sum(1).max().item(), rtol=0, equal_nan=True)
+
+
+def test_a_row_is_the_same_alone_and_in_a_batch(way):
+    model = load(quantize="int8")
+    x = torch.randn(2, 9, model.config.n_embd, generator=torch.Generator().manual_seed(0))
+    layer = model.transformer.h[0].attn.c_attn
+    assert torch.equal(layer(x)[1, 4], layer(x[1, 4]))
+    texts = model.generate(PROMPTS, max_new_tokens=20, **ENDLESS)
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        alone = model.generate([prompt], max_new_tokens=20, **ENDLESS)[0, len(prompt) :]
+        assert torch.equal(text[-20:], alone)
+
+
+def test_both_ways_give_the_same(monkeypatch):
+    if not quantized.has_onednn():
+        pytest.skip("PyTorch has no oneDNN of 8 bits here")
+    ids = torch.arange(60).view(2, 30)
+    first = load(quantize="int8")(ids).logits
+    monkeypatch.setattr(quantized, "has_onednn", lambda: False)
+    torch.testing.assert_close(load(quantize="int8")(ids).logits, first, rtol=0, atol=1e-4)
+
+
+def perplexity(model, windows):
+    return float(torch.stack([model(ids, labels=ids).loss.double() for ids in windows]).mean().exp())
+
+
+def test_the_loss_in_perplexity(record_property):
+    """On plays that the shipped model has not seen; every matrix is in 8 bits, the head too."""
+    ids = GPT2Tokenizer.from_pretrained(SHAKESPEARE).encode(HELDOUT.read_text(encoding="utf-8")[:9000])
+    windows = torch.tensor(ids[: len(ids) // 128 * 128]).view(-1, 1, 128)
+    with torch.no_grad():
+        exact = perplexity(load(), windows)
+        narrow = {
+            name: perplexity(load(**options), windows)
+            for name, options in {"int8": {"quantize": "int8"}, "bfloat16": {"dtype": "bfloat16"}}.items()
+        }
+    for name, found in narrow.items():
+        record_property("measured", (f"perplexity on Shakespeare in {name}", f"{found:.3f}, in float32 {exact:.3f}"))
+        assert found < 1.005 * exact
+    assert narrow["int8"] != exact
+
+
+def test_every_head_can_be_loaded(tmp_path):
+    for name in ("GPT2Model", "GPT2DoubleHeadsModel", "GPT2ForSequenceClassification"):
+        model = getattr(gpt2_torch, name).from_pretrained(SHAKESPEARE, quantize="int8", pad_token_id=0)
+        out = model(torch.arange(6).view((1, 1, 6) if "Double" in name else (1, 6)))
+        assert all(torch.isfinite(x).all() for x in out.to_tuple() if isinstance(x, torch.Tensor))
+        assert not any(isinstance(layer, Conv1D) for layer in model.modules())
+
+
+def test_copies_and_moves_that_change_nothing():
+    model = load(quantize="int8")
+    ids = model.generate(PROMPTS, max_new_tokens=5, **ENDLESS)
+    for other in (copy.deepcopy(model), model.float().to("cpu").eval()):
+        assert torch.equal(other.generate(PROMPTS, max_new_tokens=5, **ENDLESS), ids)
+
+
+REFUSED = {
+    "learn": lambda model: model.train(),
+    "in the type that it was loaded with": lambda model: model.to(torch.bfloat16),
+    "cannot be saved": lambda model: torch.save(model, io.BytesIO()),
+    "no longer has its weights": lambda model: model.resize_token_embeddings(5000),
+    "the one that it was made of": lambda model: model.set_input_embeddings(torch.nn.Embedding(2048, 256)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_it_is_not_for(words):
+    with pytest.raises(GPT2Error, match=words):
+        REFUSED[words](load(quantize="int8"))
+
+
+def test_errors(tmp_path):
+    with pytest.raises(GPT2Error, match="no longer has its weights"):
+        load(quantize="int8").save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(GPT2Error, match="quantize='int4': it must be None or 'int8'"):
+        load(quantize="int4")
