@@ -22,7 +22,10 @@ def cross_entropy(logits, labels):
 
 def language_model_loss(logits, labels):
     """Cross entropy of each next token."""
-    return cross_entropy(logits[..., :-1, :], labels[..., 1:])
+    # the last logits have none: they do not count, and are not cut off, which would copy all others' gradients
+    labels = as_int32(labels)
+    labels = ops.concatenate([labels[..., 1:], ops.full_like(labels[..., :1], -100)], axis=-1)
+    return cross_entropy(logits, labels)
 
 
 def classification_loss(logits, labels, problem):

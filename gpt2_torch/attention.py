@@ -44,6 +44,16 @@ def visible_encoder_keys(encoder_attention_mask, length, device):
     return keep[:, None, None, :] if keep.ndim == 2 else keep[:, None], every  # (B, 1, 1 or T, E), (1, E)
 
 
+def added(keep, dtype):
+    """Returns what is added to scores (B, H, T, S) before their softmax, where every query sees a key; -inf hides one.
+
+    None of a square (T, S): there every query sees itself and all before it.
+    """
+    if keep.ndim == 2 and keep.shape[0] == keep.shape[1]:
+        return None
+    return torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill_(~keep, -torch.inf)
+
+
 def put(slots, places, x):
     """Returns a cache's slots (B, H, S, D) with x (B, H, T, D) at places (T,), written into them."""
     return slots.index_copy_(2, places, x.to(slots.dtype))
@@ -84,11 +94,17 @@ class MultiHead(nn.Module):
         w = torch.where(keep, w, torch.where(causal, lowest, -torch.inf))
         return torch.softmax(w, dim=-1).to(dtype)
 
-    def attend(self, q, k, v, visible, head_mask, lean=False):
-        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value; None if lean."""
-        if lean and not self.upcast:
-            # under autocast q is narrower than what a cache keeps
-            a = F.scaled_dot_product_attention(q.to(k.dtype), k, v, visible[0], scale=self.scale)
+    def attend(self, q, k, v, visible, head_mask, lean=None):
+        """Returns (B, T, C), before the projection, and the weights (B, H, T, S) of each value.
+
+        lean: what `added` returns, in a tuple: then the weights are None, and are never in memory.
+        """
+        if lean is not None and not self.upcast:
+            q, (mask,) = q.to(k.dtype), lean  # under autocast q is narrower than what a cache keeps
+            a = F.scaled_dot_product_attention(
+                q, k, v, mask if mask is None else mask.to(q.dtype),
+                dropout_p=self.attn_dropout.p if self.training else 0.0, is_causal=mask is None, scale=self.scale,
+            )  # fmt: skip
             return self.merge_heads(a), None
         w = self.probabilities(q, k, *visible)
         if head_mask is not None:
@@ -104,14 +120,14 @@ class Attention(MultiHead):
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
 
-    def forward(self, x, visible, past=None, head_mask=None, places=None):
+    def forward(self, x, visible, past=None, head_mask=None, places=None, lean=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
         if places is not None:  # slots for them, made beforehand
             k, v = put(past[0], places, k), put(past[1], places, v)
         elif past is not None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)
-        a, w = self.attend(q, k, v, visible, head_mask, lean=places is not None)
+        a, w = self.attend(q, k, v, visible, head_mask, lean)
         return self.resid_dropout(self.c_proj(a)), (k, v), w
 
 

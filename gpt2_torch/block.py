@@ -33,14 +33,16 @@ class Block(nn.Module):
             self.ln_cross_attn = LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x, visible, past=None, head_mask=None, encoder=None, encoder_visible=None, places=None):
+    def forward(
+        self, x, visible, past=None, head_mask=None, encoder=None, encoder_visible=None, places=None, lean=None
+    ):
         """Returns x (B, T, C), the keys and values to be kept, and the weights of one attention or of both.
 
         encoder_visible: None where there is no encoder. encoder: None where `past` holds its keys and values.
-        places: (T,) slots of `past` that the tokens go to; None puts them after it.
+        places: (T,) slots of `past` that the tokens go to; None puts them after it. lean: see MultiHead.attend.
         """
         own, cross = (None, None) if past is None else (past[:2], past[2:])
-        a, present, w = self.attn(self.ln_1(x), visible, own, head_mask, places)
+        a, present, w = self.attn(self.ln_1(x), visible, own, head_mask, places, lean)
         x = x + a
         weights = (w,)
         if encoder_visible is not None:

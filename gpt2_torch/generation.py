@@ -9,7 +9,7 @@ from gpt2_core.errors import GPT2Error
 from gpt2_core.inputs import check_shapes
 from gpt2_core.outputs import GenerateOutput
 
-from .attention import visible_encoder_keys, visible_slots
+from .attention import added, visible_encoder_keys, visible_slots
 from .inference import Decoder
 from .inputs import as_pairs, as_tensors
 
@@ -121,8 +121,9 @@ class GenerationMixin:
             E = past[0][2].shape[2] if encoder is None else encoder.shape[1]
             encoder = None if encoder is None else encoder.to(self.dtype)
             encoder_visible = visible_encoder_keys(encoder_mask, E, x.device)
+        lean = (added(visible[0], self.dtype),)
         presents = []
         for block, entry in zip(trunk.h, past, strict=True):
-            x, present, _ = block(x, visible, entry, None, encoder, encoder_visible, places)
+            x, present, _ = block(x, visible, entry, None, encoder, encoder_visible, places, lean)
             presents.append(present)
         return self.logits(trunk.ln_f(x if every else x[:, -1:])), tuple(presents)

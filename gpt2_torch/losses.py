@@ -13,7 +13,9 @@ def cross_entropy(logits, labels):
 
 def language_model_loss(logits, labels):
     """Cross entropy of each next token."""
-    return cross_entropy(logits[..., :-1, :], labels[..., 1:])
+    # the last logits have none: they do not count, and are not cut off, which would copy all others' gradients
+    labels = F.pad(labels[..., 1:].long(), (0, 1), value=-100)
+    return cross_entropy(logits, labels)
 
 
 def classification_loss(logits, labels, problem):

@@ -1,11 +1,14 @@
 """GPT2Model: embeddings, blocks, final norm."""
 
-from torch import is_grad_enabled, nn
+import functools
+
+import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from gpt2_core.outputs import BaseModelOutput
 
-from .attention import visible_encoder_keys, visible_keys
+from .attention import added, visible_encoder_keys, visible_keys
 from .base import GPT2PreTrainedModel
 from .block import Block
 from .inputs import as_tensors, count_positions
@@ -51,7 +54,7 @@ class GPT2Model(GPT2PreTrainedModel):
         return_dict=None,
     ):
         config = self.config
-        recompute = self.gradient_checkpointing and self.training and is_grad_enabled()
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         # a cache would keep what is to be computed again: in training it must be asked for
         use_cache = config.use_cache and not recompute if use_cache is None else use_cache
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -81,15 +84,16 @@ class GPT2Model(GPT2PreTrainedModel):
             encoder = None if encoder is None else encoder.to(self.dtype)
             encoder_visible = visible_encoder_keys(given["encoder_attention_mask"], E, self.device)
 
+        lean = None  # gradients of a query that sees no key would be wrong
+        if attention_mask is None and head_mask is None and not output_attentions:
+            lean = (added(visible[0], x.dtype),)
         presents, hidden_states, attentions, cross_attentions = [], [], [], []
         for i, block in enumerate(self.h):
             if output_hidden_states:
                 hidden_states.append(x)
             own = (None if past is None else past[i], None if head_mask is None else head_mask[i])
-            if recompute:
-                x, present, weights = checkpoint(block, x, visible, *own, encoder, encoder_visible, use_reentrant=False)
-            else:
-                x, present, weights = block(x, visible, *own, encoder, encoder_visible)
+            run = functools.partial(checkpoint, block, use_reentrant=False) if recompute else block
+            x, present, weights = run(x, visible, *own, encoder, encoder_visible, lean=lean)
             if use_cache:
                 presents.append(present)
             if output_attentions:

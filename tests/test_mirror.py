@@ -53,6 +53,7 @@ FUNCTIONS = {
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForTokenClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
+    "attention.added": "Keras has no operation for attention that is faster on TensorFlow",
     "attention.owned_caches": "PyTorch writes into a cache anyway",
     "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
@@ -63,7 +64,7 @@ LOCAL_NAMES = {
     "attention.Attention.__init__": {"dtype"},  # handed to each Keras layer
     "attention.CrossAttention.__init__": {"dtype"},
     "block.MLP.__init__": {"dtype"},
-    "attention.MultiHead.attend": {"a"},  # of the lean way
+    "attention.MultiHead.attend": {"a", "mask", "q"},  # of the lean way
     "layers.Conv1D.forward": {"product"},  # see products.py
     "layers.Embedding.scores": {"product"},
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
@@ -73,7 +74,8 @@ LOCAL_NAMES = {
     "classifiers.GPT2ForSequenceClassification.__init__": {"dtype"},
     "classifiers.GPT2ForTokenClassification.__init__": {"dtype"},
     "classifiers.GPT2ForQuestionAnswering.__init__": {"dtype"},
-    "model.GPT2Model.forward": {"seed", "run"},  # of dropout; see model.recomputed
+    "model.GPT2Model.forward": {"seed", "lean"},  # of dropout; see attention.added
+    "generation.GenerationMixin.step": {"lean"},
     "heads.GPT2DoubleHeadsModel.forward": {"seed"},
     "classifiers.GPT2ForTokenClassification.forward": {"seed"},
     "layers.Embedding.forward": {"inside", "x"},  # PyTorch's own raises
