@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test lint train bench clean
+.PHONY: demo test lint train bench bench-gpu clean
 
 demo: $(READY)
 	$(BIN)/gpt2 demo
@@ -22,6 +22,9 @@ train: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/speed.py
+
+bench-gpu: $(READY)
+	$(BIN)/python tests/bench/gpu.py
 
 $(READY): setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
