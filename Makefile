@@ -21,7 +21,8 @@ train: $(READY)
 	$(BIN)/python recipes/shakespeare/train.py
 
 bench: $(READY)
-	$(BIN)/python tests/bench/speed.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,tf,fast,bench]"
+	$(BIN)/python tests/bench/speed.py --write
 
 bench-gpu: $(READY)
 	$(BIN)/python tests/bench/gpu.py

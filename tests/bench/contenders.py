@@ -3,7 +3,8 @@
 python tests/bench/contenders.py NAME FOLDER JOBS    prints a line of JSON
 
 NAME is a key of CONTENDERS, JOBS a JSON list of [name, rows, prompt, new]: greedy texts, of so many prompts of so many
-tokens. Each job is run once before it is timed; its first run is told too.
+tokens. Each job is run once before it is timed; its first run is told too. This file runs also in an environment that
+has neither our packages nor PyTorch, that of transformers 4.
 """
 
 import gc
@@ -27,8 +28,8 @@ VOCABULARY = 50257
 class Torch:
     """gpt2_torch."""
 
-    def __init__(self, dtype="float32"):
-        self.dtype = dtype
+    def __init__(self, dtype="float32", **options):
+        self.dtype, self.options = dtype, options
 
     def load(self, folder):
         import torch
@@ -37,7 +38,7 @@ class Torch:
         from gpt2_torch import GPT2LMHeadModel
 
         began = time.perf_counter()
-        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=self.dtype)
+        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=self.dtype, **self.options)
         return began
 
     def generate(self, ids, new):
@@ -120,6 +121,33 @@ class KerasHub(Torch):
         return np.asarray(found["token_ids"])
 
 
+class Transformers4(Torch):
+    """transformers 4's TFGPT2LMHeadModel, compiled by XLA as its documentation says."""
+
+    def load(self, folder):
+        tf = tensorflow_threads()
+        from transformers import TFGPT2LMHeadModel
+
+        began = time.perf_counter()
+        self.model = TFGPT2LMHeadModel.from_pretrained(Path(folder) / "tf")
+        self.compiled = tf.function(self.model.generate, jit_compile=True)
+        self.first = tf.function(self.next_token, jit_compile=True)
+        return began
+
+    def generate(self, ids, new):
+        import tensorflow as tf
+
+        ids = tf.constant(ids.astype("int32"))
+        if new == 1:  # which its generate cannot compile
+            return tf.concat([ids, self.first(ids)], axis=1).numpy()
+        return self.compiled(ids, attention_mask=tf.ones_like(ids), max_new_tokens=new, pad_token_id=0).numpy()
+
+    def next_token(self, ids):
+        import tensorflow as tf
+
+        return tf.argmax(self.model(ids).logits[:, -1:], axis=-1, output_type=tf.int32)
+
+
 def tensorflow_threads():
     import tensorflow as tf
 
@@ -130,12 +158,15 @@ def tensorflow_threads():
 CONTENDERS = {
     "gpt2_torch fp32": Torch(),
     "gpt2_torch bf16": Torch("bfloat16"),
+    "gpt2_torch fp16": Torch("float16"),
+    "gpt2_torch int8": Torch(quantize="int8"),
     "transformers 5 fp32": Transformers(),
     "transformers 5 bf16": Transformers("bfloat16"),
     "CTranslate2 fp32": CTranslate2(),
     "CTranslate2 int8": CTranslate2("int8"),
     "gpt2_tf fp32": Keras(),
     "KerasHub fp32": KerasHub(),
+    "transformers 4 TF fp32": Transformers4(),
 }
 
 

@@ -1,15 +1,15 @@
-"""Prints how fast gpt2_torch and gpt2_tf generate on a CPU, next to their peers, and what the machine could do.
+"""Measures how fast gpt2_torch and gpt2_tf write and learn on a CPU, next to their peers and to the machine's limits.
 
-python tests/bench/speed.py [--rounds 3] [--only NAME ...] [--json FILE]
+python tests/bench/speed.py [--rounds 3] [--only NAME ...] [--write] [--json FILE]
 
 A GPT-2 of 124M random weights, greedy. Each contender runs in a process of its own, on two threads; they take turns
-within a round, medians are printed with half their spread. All in float32 must give the same tokens.
+within a round, medians are told with half their spread. All in float32 must give the same tokens. --write puts the
+tables into docs/performance.md.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.bench import elder, report  # noqa: E402
 from tests.bench.contenders import CONTENDERS  # noqa: E402
 
 # name, rows, tokens of each prompt, new tokens; what decoding takes is told by the difference of two
@@ -31,12 +32,22 @@ JOBS = [
     ("eight, begun", 8, 32, 2),
     ("eight", 8, 32, 34),
 ]
+ELDER = "transformers 4 TF fp32"  # compiles for each length, a quarter of a minute: one round
+LEARNERS = ("gpt2_torch", "transformers 5", "gpt2_tf", "KerasHub")
+GROWING = ("gpt2_torch fp32", "gpt2_torch bf16", "gpt2_torch int8", "gpt2_tf fp32", "transformers 5 fp32")
+GROWING += ("CTranslate2 fp32", "CTranslate2 int8")
+MORE = 12  # tokens, after the first two, that tell how long a step is
+GROWTH = {
+    "context": [(f"{n} tokens", 1, n - MORE // 2, str(n)) for n in (64, 256, 512, 1008)],
+    "batch": [(f"{n} rows", n, 64 - MORE // 2, str(n)) for n in (1, 2, 4, 8, 16, 32)],
+}
 
 LIMITS = """
 import json, time, torch
 torch.set_num_threads(2)
+torch.set_grad_enabled(False)
 def best(run):
-    return min(run() for _ in range(5))
+    return min(run() for _ in range(20))
 def timed(run):
     start = time.perf_counter(); run(); return time.perf_counter() - start
 x = torch.ones(2**28)
@@ -55,71 +66,108 @@ def make(folder):
     import gpt2_torch
     from gpt2_core import GPT2Config, GPT2Tokenizer
 
-    gpt2_torch.GPT2LMHeadModel(GPT2Config(), seed=0).save_pretrained(folder)
+    model = gpt2_torch.GPT2LMHeadModel(GPT2Config(), seed=0)
+    model.save_pretrained(folder)
+    model.save_pretrained(Path(folder) / "tf", format="tf-h5")
     GPT2Tokenizer.from_pretrained("gpt2").save_pretrained(folder)
     converter = Path(sys.executable).parent / "ct2-transformers-converter"
     command = [converter, "--model", folder, "--output_dir", Path(folder) / "ctranslate2"]
     subprocess.run(command, check=True, capture_output=True)
 
 
-def child(*arguments):
+def child(label, *arguments, python=sys.executable):
     """Returns what a process prints as JSON on its last line; None, and why, where it fails."""
+    print(f"\r\033[K{label}", end="", file=sys.stderr, flush=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([python, *arguments], capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        print(f"{arguments[1]}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"\r\033[K{label}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def written(name, folder, jobs, elders):
+    python = elder.python_of(elders) if name == ELDER else sys.executable
+    return child(name, ROOT / "tests/bench/contenders.py", name, folder, json.dumps(jobs), python=python)
+
+
 def figures(run):
     """Returns the figures of one run of a contender."""
-    found = {"load s": run["load"], "peak MB": run["peak MB"], "first call s": run["one, begun"]["first"]}
-    for name, tokens in (("one", 64), ("eight", 8 * 32)):
-        found[f"decode {name}, tok/s"] = tokens / (run[name]["seconds"] - run[f"{name}, begun"]["seconds"])
+    found = {"import, s": run["import"], "load, s": run["load"], "peak MB": run["peak MB"]}
+    found["first call, s"] = run["one, begun"]["first"]
+    for name, rows, tokens in (("one", 1, 64), ("eight", 8, 32)):
+        seconds = run[name]["seconds"] - run[f"{name}, begun"]["seconds"]
+        found[f"decode {rows}, tok/s"] = rows * tokens / seconds
     return found | {f"{name}, ms": 1000 * run[name]["seconds"] for name in run if name.startswith("prefill")}
 
 
+def grown(name, folder, elders):
+    """Returns ms of a step by context and by batch."""
+    sizes = [size for kind in GROWTH.values() for size in kind]
+    jobs = [(job, rows, prompt, new) for job, rows, prompt, _ in sizes for new in (2, 2 + MORE)]
+    jobs = [(f"{job}, {new}", rows, prompt, new) for job, rows, prompt, new in jobs]
+    if (run := written(name, folder, jobs, elders)) is None:
+        return None
+
+    def step(job):
+        return 1000 * (run[f"{job}, {2 + MORE}"]["seconds"] - run[f"{job}, 2"]["seconds"]) / MORE
+
+    return {kind: {size: step(job) for job, _, _, size in found} for kind, found in GROWTH.items()}
+
+
+def same_tokens(runs):
+    """Raises where contenders in float32 gave other tokens; returns which share of them each of the others gave."""
+
+    def tokens(run):
+        return [token for job in JOBS for row in run[job[0]]["tokens"] for token in row]
+
+    first = {name: tokens(found[0]) for name, found in runs.items()}
+    exact = {name: found for name, found in first.items() if name.endswith("fp32")}
+    expected = next(iter(exact.values()), [])
+    others = [name for name, found in exact.items() if found != expected]
+    assert not others, f"in float32 {', '.join(others)} gave other tokens than {next(iter(exact))}"
+    shares = {
+        name: sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
+        for name, found in first.items()
+        if expected and name not in exact
+    }
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()) or "none were asked"
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--elder", type=Path, default=ROOT / ".bench", help="environment of transformers 4")
     options = parser.parse_args()
-    runs, limits = {name: [] for name in options.only}, []
+    runs, learnt, limits, growing = {}, {}, [], {}
     with tempfile.TemporaryDirectory() as folder:
         make(folder)
         for number in range(options.rounds):
-            limits.append(child("-c", LIMITS))
-            for name in list(runs):
-                print(f"\r\033[Kround {number + 1} of {options.rounds}: {name}", end="", file=sys.stderr, flush=True)
-                run = child(str(ROOT / "tests/bench/contenders.py"), name, folder, json.dumps(JOBS))
-                if run is None:
-                    del runs[name]
-                else:
-                    runs[name].append(run)
+            limits.append(child("the machine", "-c", LIMITS))
+            for name in options.only:
+                if (name != ELDER or number == 0) and (run := written(name, folder, JOBS, options.elder)):
+                    runs.setdefault(name, []).append(run)
+            for name in LEARNERS if options.only == list(CONTENDERS) else ():
+                if run := child(f"{name} learns", ROOT / "tests/bench/learners.py", name, folder):
+                    found = {"forward, s": run["forward"], "step, s": run["step"], "peak MB": run["peak MB"]}
+                    learnt.setdefault(name, []).append(found | {"loss": run["loss"]})
+        for name in options.only:
+            if name in GROWING and (run := grown(name, folder, options.elder)):
+                growing[name] = run
     print("\r\033[K", end="", file=sys.stderr)
-    exact = [run for name, found in runs.items() if "fp32" in name for run in found]
-    texts = {json.dumps([run[job[0]]["tokens"] for job in JOBS]) for run in exact}
-    assert len(texts) <= 1, "contenders in float32 gave other tokens"
-    report({name: [figures(run) for run in found] for name, found in runs.items()}, limits)
+    if learnt:
+        losses = [learnt[name][0]["loss"] for name in LEARNERS[:3]]
+        assert max(losses) - min(losses) < 1e-3, f"the losses of {LEARNERS[:3]} differ: {losses}"
+    found = {"limits": limits, "same": same_tokens(runs), "learning": learnt, "growth": growing}
+    found["writing"] = {name: list(map(figures, each)) for name, each in runs.items()}
+    print(report.text(found))
+    if options.write:
+        report.write(found, ROOT / "docs/performance.md")
     if options.json:
-        options.json.write_text(json.dumps({"runs": runs, "limits": limits}), encoding="utf-8")
-
-
-def report(found, limits):
-    """Prints a table of medians, half the spread in brackets."""
-    print("The machine: " + ", ".join(f"{statistics.median(x[key] for x in limits):.0f} {key}" for key in limits[0]))
-    names = list(next(iter(found.values()))[0])
-    print("| |", " | ".join(names), "|")
-    print("|---" * (len(names) + 1) + "|")
-    for name, runs in found.items():
-        cells = []
-        for key in names:
-            values = [run[key] for run in runs]
-            spread = 50 * (max(values) - min(values)) / statistics.median(values)
-            cells.append(f"{statistics.median(values):.3g} (±{spread:.0f} %)")
-        print(f"| {name} |", " | ".join(cells), "|", flush=True)
+        options.json.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""One step of training, and the forward pass alone, of a GPT-2 of 124M; run in a process of its own by speed.py.
+
+python tests/bench/learners.py NAME FOLDER    prints a line of JSON
+
+Two rows of 256 tokens, float32, without dropout; the libraries' own AdamW. Keras' step is one of `fit`.
+"""
+
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import numpy as np
+
+from tests.bench.contenders import THREADS, VOCABULARY, tensorflow_threads
+
+ROWS, TOKENS, STEPS = 2, 256, 5
+DROPOUTS = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+
+
+def timed(run):
+    start = time.perf_counter()
+    found = run()
+    return time.perf_counter() - start, found
+
+
+def torch_steps(model, ids):
+    """Returns seconds of forward passes, seconds of steps, and the first loss."""
+    import torch
+
+    ids = torch.tensor(ids)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def step():
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    def forward():
+        with torch.no_grad():
+            return float(model(ids, labels=ids).loss)
+
+    forwards = [timed(forward) for _ in range(STEPS)]
+    model.train()
+    steps = [timed(step)[0] for _ in range(STEPS)]
+    return [seconds for seconds, _ in forwards], steps, forwards[0][1]
+
+
+def ours_in_torch(folder, ids):
+    import torch
+
+    from gpt2_torch import GPT2LMHeadModel
+
+    torch.set_num_threads(THREADS)
+    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, **DROPOUTS), ids)
+
+
+def transformers(folder, ids):
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    torch.set_num_threads(THREADS)
+    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, **DROPOUTS).eval(), ids)
+
+
+def keras_steps(model, x, y, loss):
+    """Returns seconds of `predict_on_batch`, seconds of steps of `fit`, and the first loss."""
+    import keras
+
+    model.compile(keras.optimizers.AdamW(1e-4), loss=loss)
+    history = [float(model.fit(x, y, batch_size=ROWS, verbose=0).history["loss"][0])]  # traces
+    steps = [timed(lambda: model.fit(x, y, batch_size=ROWS, verbose=0))[0] for _ in range(STEPS)]
+    model.predict_on_batch(x)
+    return [timed(lambda: model.predict_on_batch(x))[0] for _ in range(STEPS)], steps, history[0]
+
+
+def ours_in_keras(folder, ids):
+    tensorflow_threads()
+    from gpt2_tf import TFGPT2LMHeadModel
+
+    ids = ids.astype("int32")
+    model = TFGPT2LMHeadModel.from_pretrained(folder, use_cache=False, **DROPOUTS)
+    return keras_steps(model, {"input_ids": ids, "labels": ids}, None, None)
+
+
+def keras_hub(folder, ids):
+    tensorflow_threads()
+    import keras
+    import keras_hub
+
+    model = keras_hub.models.GPT2CausalLM.from_preset(folder, preprocessor=None, dropout=0.0)
+    x = {"token_ids": ids.astype("int32"), "padding_mask": np.ones(ids.shape, "int32")}
+    labels = np.concatenate([ids[:, 1:], np.full((ROWS, 1), -100)], axis=1).astype("int32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
+    return keras_steps(model, x, labels, loss)
+
+
+LEARNERS = {
+    "gpt2_torch": ours_in_torch,
+    "transformers 5": transformers,
+    "gpt2_tf": ours_in_keras,
+    "KerasHub": keras_hub,
+}
+
+
+def main(name, folder):
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (ROWS, TOKENS))
+    forwards, steps, loss = LEARNERS[name](folder, ids)
+    found = {"forward": statistics.median(forwards[1:]), "step": statistics.median(steps[1:]), "loss": loss}
+    found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
