@@ -20,13 +20,14 @@ ENDLESS = {"eos_token_id": [], "pad_token_id": 0}
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
 
 
-@pytest.fixture(params=["onednn", "plain"])
+@pytest.fixture(params=["onednn+fbgemm", "onednn", "fbgemm", "plain"])
 def way(request, monkeypatch):
-    """Has products computed by oneDNN's private operation, and without it."""
-    if request.param == "plain":
-        monkeypatch.setattr(quantized, "has_onednn", lambda: False)
-    elif not quantized.has_onednn():
-        pytest.skip("PyTorch has no oneDNN of 8 bits here")
+    """Has products computed by private operations of PyTorch, those of one row by FBGEMM, and without them."""
+    for name, has in (("onednn", quantized.has_onednn), ("fbgemm", quantized.has_fbgemm)):
+        if name not in request.param:
+            monkeypatch.setattr(quantized, f"has_{name}", lambda: False)
+        elif not has():
+            pytest.skip(f"PyTorch has no {name} of 8 bits here")
     return request.param
 
 
@@ -48,7 +49,7 @@ def test_a_product_is_what_numpy_says(way):
     weight, bias = r.normal(size=(24, 40)).astype(np.float32), r.normal(size=24).astype(np.float32)
     x = (r.normal(size=(7, 40)) * r.uniform(0.1, 30, size=(7, 1)) + 3).astype(np.float32)
     layer = Int8(torch.tensor(weight.T.copy()).T, torch.tensor(bias))  # as a Conv1D has it
-    assert layer.packed.is_mkldnn == (way == "onednn")
+    assert layer.packed.is_mkldnn == ("onednn" in way)
     expected = by_numpy(x, weight, bias)
     found = layer(torch.tensor(x)).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
@@ -67,11 +68,24 @@ def test_a_row_is_the_same_alone_and_in_a_batch(way):
     model = load(quantize="int8")
     x = torch.randn(2, 9, model.config.n_embd, generator=torch.Generator().manual_seed(0))
     layer = model.transformer.h[0].attn.c_attn
-    assert torch.equal(layer(x)[1, 4], layer(x[1, 4]))
+    assert (layer.single is not None) == ("fbgemm" in way)
+    for factor in (1e-6, 1e-3, 1, 1e6):  # of rows that span little FBGEMM alone would make fewer steps
+        y = layer(factor * x)
+        for i in range(9):
+            assert torch.equal(y[1, i], layer(factor * x[1, i]))
     texts = model.generate(PROMPTS, max_new_tokens=20, **ENDLESS)
     for prompt, text in zip(PROMPTS, texts, strict=True):
         alone = model.generate([prompt], max_new_tokens=20, **ENDLESS)[0, len(prompt) :]
         assert torch.equal(text[-20:], alone)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf, 1e38])
+def test_a_row_that_is_not_finite(way, number):
+    x = torch.full((2, 40), number)
+    x[:, ::2] = -2e38 if number == 1e38 else 1.0
+    layer = Int8(torch.randn(24, 40, generator=torch.Generator().manual_seed(0)), None)
+    assert not layer(x[0]).isfinite().any() or number == 1e38
+    torch.testing.assert_close(layer(x)[0], layer(x[0]), rtol=0, atol=0, equal_nan=True)
 
 
 def test_both_ways_give_the_same(monkeypatch):
