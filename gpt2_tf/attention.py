@@ -11,7 +11,7 @@ from keras import ops
 from .dropout import dropout
 from .layers import Conv1D, wide
 
-_OWNED = contextvars.ContextVar("owned", default=False)
+_OWNED = contextvars.ContextVar("owned", default=None)
 
 # B batch, T new tokens, P past, S = P + T, E encoder tokens, C n_embd, H heads, D = C / H
 
@@ -50,20 +50,23 @@ def visible_encoder_keys(encoder_attention_mask, length):
 
 def put(slots, places, x):
     """Returns a cache's slots (B, H, S, D) with x (B, H, T, D) at places (T,), which follow one another."""
-    if not _OWNED.get():
+    owned, D = _OWNED.get(), x.shape[-1]
+    if owned is None:
         return ops.slice_update(slots, (0, 0, places[0], 0), x)
     import tensorflow as tf
 
-    (B, H, S, D), T = ops.shape(slots), ops.shape(x)[2]
-    rows = ops.reshape(ops.arange(B * H)[:, None] * S + places, (B * H * T,))
-    filled = tf.raw_ops.InplaceUpdate(x=ops.reshape(slots, (B * H * S, D)), i=rows, v=ops.reshape(x, (B * H * T, D)))
-    return ops.reshape(filled, (B, H, S, D))
+    if not owned:  # the same for every layer
+        B, H, S, _ = shape = tf.unstack(tf.shape(slots))
+        owned += tf.reshape(tf.range(B * H)[:, None] * S + places, (-1,)), tf.stack(shape)
+    rows, shape = owned
+    filled = tf.raw_ops.InplaceUpdate(x=tf.reshape(slots, (-1, D)), i=rows, v=tf.reshape(x, (-1, D)))
+    return tf.reshape(filled, shape)
 
 
 @contextlib.contextmanager
 def owned_caches():
     """Has what TensorFlow traces in this context write into caches instead of copying them: no one else holds them."""
-    token = _OWNED.set(True)
+    token = _OWNED.set([])
     try:
         yield
     finally:
@@ -86,12 +89,12 @@ class MultiHead(keras.layers.Layer):
         self.resid_dropout = config.resid_pdrop
 
     def split_heads(self, x):
-        B, T, _ = ops.shape(x)
-        return ops.transpose(ops.reshape(x, (B, T, self.n_head, self.head_dim)), (0, 2, 1, 3))  # (B, H, T, D)
+        T = ops.shape(x)[1]
+        return ops.transpose(ops.reshape(x, (-1, T, self.n_head, self.head_dim)), (0, 2, 1, 3))  # (B, H, T, D)
 
     def merge_heads(self, a):
-        B, _, T, _ = ops.shape(a)
-        return ops.reshape(ops.transpose(a, (0, 2, 1, 3)), (B, T, self.n_head * self.head_dim))  # (B, T, C)
+        T = ops.shape(a)[2]
+        return ops.reshape(ops.transpose(a, (0, 2, 1, 3)), (-1, T, self.n_head * self.head_dim))  # (B, T, C)
 
     def probabilities(self, q, k, keep, causal):
         """Returns (B, H, T, S), the softmax in float32 at least; finite also where a query sees no key."""
