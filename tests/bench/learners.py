@@ -2,9 +2,11 @@
 
 python tests/bench/learners.py NAME FOLDER    prints a line of JSON
 
-Two rows of 256 tokens, float32, without dropout; the libraries' own AdamW. Keras' step is one of `fit`.
+Two rows of 256 tokens, float32, without dropout; the libraries' own AdamW. Keras' steps are those of one `fit`, as a
+graph or, where the name says so, compiled by XLA.
 """
 
+import functools
 import json
 import os
 import resource
@@ -71,27 +73,37 @@ def transformers(folder, ids):
     return torch_steps(GPT2LMHeadModel.from_pretrained(folder, **DROPOUTS).eval(), ids)
 
 
-def keras_steps(model, x, y, loss):
+def keras_steps(model, x, y, loss, xla):
     """Returns seconds of `predict_on_batch`, seconds of steps of `fit`, and the first loss."""
     import keras
 
-    model.compile(keras.optimizers.AdamW(1e-4), loss=loss)
-    history = [float(model.fit(x, y, batch_size=ROWS, verbose=0).history["loss"][0])]  # traces
-    steps = [timed(lambda: model.fit(x, y, batch_size=ROWS, verbose=0))[0] for _ in range(STEPS)]
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.began = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(time.perf_counter() - self.began)
+            losses.append(float(logs["loss"]))
+
+    steps, losses = [], []
+    model.compile(keras.optimizers.AdamW(1e-4), loss=loss, jit_compile=xla)
+    many = {name: np.tile(array, (STEPS + 2, 1)) for name, array in x.items()}
+    targets = None if y is None else np.tile(y, (STEPS + 2, 1))
+    model.fit(many, targets, batch_size=ROWS, verbose=0, shuffle=False, callbacks=[Clock()])
     model.predict_on_batch(x)
-    return [timed(lambda: model.predict_on_batch(x))[0] for _ in range(STEPS)], steps, history[0]
+    return [timed(lambda: model.predict_on_batch(x))[0] for _ in range(STEPS)], steps[1:], losses[0]
 
 
-def ours_in_keras(folder, ids):
+def ours_in_keras(folder, ids, xla=False):
     tensorflow_threads()
     from gpt2_tf import TFGPT2LMHeadModel
 
     ids = ids.astype("int32")
     model = TFGPT2LMHeadModel.from_pretrained(folder, use_cache=False, **DROPOUTS)
-    return keras_steps(model, {"input_ids": ids, "labels": ids}, None, None)
+    return keras_steps(model, {"input_ids": ids, "labels": ids}, None, None, xla)
 
 
-def keras_hub(folder, ids):
+def keras_hub(folder, ids, xla=False):
     tensorflow_threads()
     import keras
     import keras_hub
@@ -100,7 +112,7 @@ def keras_hub(folder, ids):
     x = {"token_ids": ids.astype("int32"), "padding_mask": np.ones(ids.shape, "int32")}
     labels = np.concatenate([ids[:, 1:], np.full((ROWS, 1), -100)], axis=1).astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
-    return keras_steps(model, x, labels, loss)
+    return keras_steps(model, x, labels, loss, xla)
 
 
 LEARNERS = {
@@ -108,6 +120,8 @@ LEARNERS = {
     "transformers 5": transformers,
     "gpt2_tf": ours_in_keras,
     "KerasHub": keras_hub,
+    "gpt2_tf, XLA": functools.partial(ours_in_keras, xla=True),
+    "KerasHub, XLA": functools.partial(keras_hub, xla=True),
 }
 
 

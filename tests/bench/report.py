@@ -33,6 +33,7 @@ BARS = [
     ("peak MB", "gpt2_tf fp32", "transformers 4 TF fp32", 2),
     ("step, s", "gpt2_torch", "transformers 5", 1.3),
     ("step, s", "gpt2_tf", "KerasHub", 1.5),
+    ("step, s", "gpt2_tf, XLA", "KerasHub", 1.5),
 ]
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 WEIGHTS = 124439808

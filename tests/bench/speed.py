@@ -33,7 +33,7 @@ JOBS = [
     ("eight", 8, 32, 34),
 ]
 ELDER = "transformers 4 TF fp32"  # compiles for each length, a quarter of a minute: one round
-LEARNERS = ("gpt2_torch", "transformers 5", "gpt2_tf", "KerasHub")
+LEARNERS = ("gpt2_torch", "transformers 5", "gpt2_tf", "KerasHub", "gpt2_tf, XLA", "KerasHub, XLA")
 GROWING = ("gpt2_torch fp32", "gpt2_torch bf16", "gpt2_torch int8", "gpt2_tf fp32", "transformers 5 fp32")
 GROWING += ("CTranslate2 fp32", "CTranslate2 int8")
 MORE = 12  # tokens, after the first two, that tell how long a step is
