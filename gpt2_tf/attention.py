@@ -56,8 +56,8 @@ def put(slots, places, x):
     import tensorflow as tf
 
     if not owned:  # the same for every layer
-        B, H, S, _ = shape = tf.unstack(tf.shape(slots))
-        owned += tf.reshape(tf.range(B * H)[:, None] * S + places, (-1,)), tf.stack(shape)
+        shape = tf.shape(slots)
+        owned += tf.reshape(tf.range(shape[0] * shape[1])[:, None] * shape[2] + places, (-1,)), shape
     rows, shape = owned
     filled = tf.raw_ops.InplaceUpdate(x=tf.reshape(slots, (-1, D)), i=rows, v=tf.reshape(x, (-1, D)))
     return tf.reshape(filled, shape)

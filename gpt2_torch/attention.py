@@ -75,12 +75,12 @@ class MultiHead(nn.Module):
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
     def split_heads(self, x):
-        B, T, _ = x.shape
-        return x.reshape(B, T, self.n_head, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        T = x.shape[1]
+        return x.reshape(-1, T, self.n_head, self.head_dim).transpose(1, 2)  # (B, H, T, D)
 
     def merge_heads(self, a):
-        B, _, T, _ = a.shape
-        return a.transpose(1, 2).reshape(B, T, self.n_head * self.head_dim)  # (B, T, C)
+        T = a.shape[2]
+        return a.transpose(1, 2).reshape(-1, T, self.n_head * self.head_dim)  # (B, T, C)
 
     def probabilities(self, q, k, keep, causal):
         """Returns (B, H, T, S), the softmax in float32 at least; finite also where a query sees no key."""

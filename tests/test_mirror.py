@@ -48,6 +48,7 @@ FUNCTIONS = {
     "heads.check_tied": "PyTorch users load state_dicts",
     "heads.LanguageModel._load_from_state_dict": "PyTorch users load state_dicts",
     "layers.as_int32": "PyTorch counts in 64 bits",
+    "layers.product": "PyTorch multiplies more than two axes as fast as two",
     "heads.GPT2LMHeadModel.own_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2DoubleHeadsModel.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
@@ -93,7 +94,7 @@ LOCAL_NAMES = {
     "inputs.as_tensor": {"array"},  # PyTorch warns of arrays that cannot be written to
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
-    "attention.put": {"B", "H", "S", "D", "T", "rows", "filled"},  # PyTorch has index_copy_
+    "attention.put": {"owned", "D", "shape", "rows", "filled"},  # PyTorch has index_copy_
     "inference.Decoder.compute": {"kind"},  # see graphs.py
     "inference.Decoder.process": {"kinds", "run", "scores"},
     "inference.Decoder.pick": {"uniforms"},
