@@ -63,14 +63,14 @@ def _packed(weight):
 
 
 def _product(x, weight, bias):
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
 
 
 class Product:
     """x W^T + b of one layer, with its weight in one layout."""
 
     def __init__(self, layer, turned, layout):
-        self.layer, self.weight, self.layout = layer, layer.weight, layout
+        self.weight, self.bias, self.layout = layer.weight, getattr(layer, "bias", None), layout
         self.version, self.place = self.weight._version, self.weight.data_ptr()
         weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
         self.by_onednn = layout == PACKED or (layout == PLAIN and processor() == "AMD")
@@ -82,12 +82,13 @@ class Product:
         self.sums = self._sums()
 
     def __call__(self, x):
-        bias = getattr(self.layer, "bias", None)
-        return (_product if self.by_onednn else F.linear)(x, self.given, bias)
+        return (_product if self.by_onednn else F.linear)(x, self.given, self.bias)
 
-    def is_of(self, weight):
-        """Returns whether a weight is the one that was laid out, as far as PyTorch counts changes."""
-        return weight is self.weight and (weight._version, weight.data_ptr()) == (self.version, self.place)
+    def is_of(self, layer):
+        """Returns whether a layer's weight is the one that was laid out, as far as PyTorch counts changes."""
+        weight, bias = layer.weight, getattr(layer, "bias", None)
+        same = weight is self.weight and bias is self.bias
+        return same and (weight._version, weight.data_ptr()) == (self.version, self.place)
 
     def is_equal(self):
         """Returns whether the weight is what was laid out, by sums that also see what PyTorch does not count."""
@@ -138,7 +139,7 @@ class Products:
         several = rows > 1
         for layer, turned in self.layers:
             product, layout = self.made.get(layer), self.layout(layer, turned, several)
-            if product is None or product.layout != layout or not product.is_of(layer.weight):
+            if product is None or product.layout != layout or not product.is_of(layer):
                 self.made.pop(layer, None)  # one layout at a time is in memory
                 self.made[layer] = product = Product(layer, turned, layout)
             layer.__dict__["product"] = product

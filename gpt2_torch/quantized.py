@@ -37,20 +37,27 @@ class Int8(nn.Module):
         # a second copy: oneDNN reads weights half as fast for one row, FBGEMM multiplies many rows half as fast
         self.single = _packed_by_fbgemm(whole, scale) if has_fbgemm() else None
 
-    @torch.no_grad()
     def forward(self, x):
-        rows = x.reshape(-1, x.shape[-1]).float()
-        least, greatest = rows.aminmax(dim=-1, keepdim=True)
-        above = rows - least
-        y = torch.addcmul(self.bias, self.sums, least)
-        if self.single is not None and len(rows) == 1 and _SPANS[0] < (greatest - least).item() <= _SPANS[1]:
-            y += _fbgemm(above, self.single)
-        else:
-            step = (greatest - least).div_(255).clamp_min_(_TINY)
-            whole = above.mul_(step.reciprocal()).round_().to(torch.uint8)
-            product = _onednn if self.packed.is_mkldnn else _plain
-            y += product(whole, self).mul_(step * self.scale)
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+        rows = x.detach().float()
+        if x.ndim != 2:
+            rows = rows.reshape(-1, x.shape[-1])
+        y = self.one_row(rows) if len(rows) == 1 and self.single is not None else None
+        y = (self.rows(rows) if y is None else y).to(x.dtype)
+        return y if x.ndim == 2 else y.view(*x.shape[:-1], -1)
+
+    def rows(self, x):
+        least, greatest = x.aminmax(dim=-1, keepdim=True)
+        step = (greatest - least).div_(255).clamp_min_(_TINY)
+        whole = (x - least).mul_(step.reciprocal()).round_().to(torch.uint8)
+        y = (_onednn if self.packed.is_mkldnn else _plain)(whole, self).mul_(step * self.scale)
+        return y.add_(torch.addcmul(self.bias, self.sums, least))
+
+    def one_row(self, x):
+        """Returns the same by FBGEMM, which counts steps from 0; None of a row whose steps it would alter."""
+        least, greatest = x.aminmax()
+        if not _SPANS[0] < greatest.item() - least.item() <= _SPANS[1]:
+            return None
+        return _fbgemm(x - least, self.single).add_(torch.addcmul(self.bias, self.sums, least))
 
     def train(self, mode=True):
         if mode:

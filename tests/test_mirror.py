@@ -56,6 +56,8 @@ FUNCTIONS = {
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
     "attention.added": "Keras has no operation for attention that is faster on TensorFlow",
     "attention.owned_caches": "PyTorch writes into a cache anyway",
+    "inference.direct": "Keras calls a step's layers once, when its graph is made",
+    "inference.is_as_made": "Keras calls a step's layers once, when its graph is made",
     "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }

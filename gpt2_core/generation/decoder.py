@@ -83,7 +83,7 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def compute(self, ids: np.ndarray, positions: np.ndarray, kept: np.ndarray, first: int, every: bool) -> None:
-        """Reads ids (B, T) at positions (B, T) into slots from `first` on; keeps the logits of `everlast."""
+        """Reads ids (B, T) at positions (B, T) into slots from `first` on; keeps the last logits, or every one."""
 
     @abc.abstractmethod
     def select(self, rows: np.ndarray) -> None:
