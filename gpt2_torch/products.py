@@ -17,22 +17,23 @@ import torch.nn.functional as F
 
 from .layers import Conv1D
 
-# layouts of a weight: oneDNN's own; (out, in), for one row times a matrix; as it is
+# layouts of a weight: oneDNN's own; (out, in), for one row times a matrix; as it is, multiplied by oneDNN
 PACKED, ROWS, PLAIN = "packed", "rows", "plain"
 
-# (processor, type) -> the fastest for one row and for several; None leaves both to PyTorch
+# (processor, type) -> the fastest for one row and for several, each of the layers and of the head; None: PyTorch's own
 FASTEST = {
-    ("AMD", torch.float32): (PACKED, PACKED),
-    ("AMD", torch.bfloat16): (ROWS, PACKED),
-    ("Intel with AMX", torch.float32): (PLAIN, PACKED),
-    ("Intel with AMX", torch.bfloat16): (PACKED, PACKED),
-    ("Intel with AMX", torch.float16): (PACKED, PACKED),
+    ("AMD", torch.float32): ((PACKED, PLAIN), (PACKED, PACKED)),
+    ("AMD", torch.bfloat16): ((ROWS, ROWS), (PACKED, PACKED)),
+    # packed weights would take a sixth off the layers' products of several rows, for as much memory as all weights
+    ("Intel with AMX", torch.float32): ((None, None), (None, PLAIN)),
+    ("Intel with AMX", torch.bfloat16): ((PACKED, PACKED), (PACKED, PACKED)),
+    ("Intel with AMX", torch.float16): ((PACKED, PACKED), (PACKED, PACKED)),
 }
 _TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
 
 
 def fastest(device, dtype):
-    """Returns the layouts for one row and for several on this machine; None where PyTorch's own ways are as fast."""
+    """Returns the layouts on this machine, as FASTEST has them; None where PyTorch's own ways are as fast."""
     if device.type != "cpu" or not _has_onednn():
         return None
     return FASTEST.get((processor(), dtype))
@@ -73,7 +74,6 @@ class Product:
         self.weight, self.bias, self.layout = layer.weight, getattr(layer, "bias", None), layout
         self.version, self.place = self.weight._version, self.weight.data_ptr()
         weight = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
-        self.by_onednn = layout == PACKED or (layout == PLAIN and processor() == "AMD")
         if layout == PLAIN:
             self.given = weight
         else:
@@ -82,7 +82,7 @@ class Product:
         self.sums = self._sums()
 
     def __call__(self, x):
-        return (_product if self.by_onednn else F.linear)(x, self.given, self.bias)
+        return (F.linear if self.layout == ROWS else _product)(x, self.given, self.bias)
 
     def is_of(self, layer):
         """Returns whether a layer's weight is the one that was laid out, as far as PyTorch counts changes."""
@@ -107,7 +107,7 @@ class Product:
 class Products:
     """Those of a model, made when they are first needed, and again when their weights have changed.
 
-    layers: each with whether its weight is (in, out). layouts: for one row, for several.
+    layers: each with whether its weight is (in, out), as all but the head's are. layouts: a value of FASTEST.
     """
 
     def __init__(self, layers, layouts):
@@ -120,12 +120,6 @@ class Products:
             if not all(product.is_equal() for product in self.made.values()):
                 self.made.clear()
 
-    def layout(self, layer, turned, several):
-        """Returns the layout of a layer's weight."""
-        if not (several or turned) and layer.weight.dtype == torch.float32:
-            return PLAIN  # (out, in) serves one row as it is
-        return self.layouts[several]
-
     @contextlib.contextmanager
     def of(self, rows, tokens):
         """Has the layers multiply by them, `tokens` tokens of each of `rows` rows; but for autocast, which narrows."""
@@ -136,16 +130,18 @@ class Products:
             yield from self._of(rows, tokens)
 
     def _of(self, rows, tokens):
-        several = rows > 1
+        of_layers, of_head = self.layouts[rows > 1]
         for layer, turned in self.layers:
-            product, layout = self.made.get(layer), self.layout(layer, turned, several)
-            if product is None or product.layout != layout or not product.is_of(layer):
-                self.made.pop(layer, None)  # one layout at a time is in memory
-                self.made[layer] = product = Product(layer, turned, layout)
-            layer.__dict__["product"] = product
+            layout = of_layers if turned else of_head
+            if layer in self.made and not (self.made[layer].layout == layout and self.made[layer].is_of(layer)):
+                del self.made[layer]  # one layout at a time is in memory
+            if layout is None:
+                continue
+            if layer not in self.made:
+                self.made[layer] = Product(layer, turned, layout)
+            layer.__dict__["product"] = self.made[layer]
         try:
-            by_pytorch = rows * tokens == 1 and product.layout == ROWS
-            with _without_onednn if by_pytorch else contextlib.nullcontext():
+            with _without_onednn if rows * tokens == 1 and of_layers == ROWS else contextlib.nullcontext():
                 yield
         finally:
             for layer, _ in self.layers:
