@@ -17,20 +17,25 @@ from gpt2_core.errors import GPT2Error
 from .layers import Conv1D
 
 MOST = 127  # of a weight; what comes in is 0 to 255
+_OUTPUTS = 4096  # of a weight that are rounded at a time: without a second copy of a head in float32
 _TINY = torch.finfo(torch.float32).tiny
 _SPANS = 1 / 64, torch.finfo(torch.float32).max  # of a row that FBGEMM rounds as is done here
 
 
 class Int8(nn.Module):
-    """x W^T + b with W (out, in) in 8 bits, x and b in floating point; made of a float weight."""
+    """x W^T + b with W (out, in) in 8 bits, x and b in floating point; made of a float weight, whose layout is free."""
 
     def __init__(self, weight, bias):
         super().__init__()
-        weight = weight.detach().float().contiguous()  # oneDNN reads others wrongly
-        scale = weight.abs().amax(dim=1).clamp_min(_TINY) / MOST
-        whole = (weight / scale[:, None]).round_().to(torch.int8)
+        weight = weight.detach()
+        scale = torch.maximum(weight.amax(dim=1), -weight.amin(dim=1)).float().clamp_min_(_TINY).div_(MOST)
+        whole, sums = torch.empty(weight.shape, dtype=torch.int8), torch.empty_like(scale)
+        for i in range(0, len(weight), _OUTPUTS):
+            some = slice(i, i + _OUTPUTS)
+            exact = (weight[some].float() / scale[some, None]).round_()
+            whole[some], sums[some] = exact, exact.sum(dim=1)
         self.scale = scale
-        self.sums = scale * whole.sum(dim=1)  # (out,) what each output gets for 1 more in all inputs
+        self.sums = sums.mul_(scale)  # (out,) what each output gets for 1 more in all inputs
         self.bias = torch.zeros_like(scale) if bias is None else bias.detach().float()
         self.one, self.zero = torch.ones_like(scale), torch.zeros(len(scale), dtype=torch.int32)
         self.packed = torch.ops.onednn.qlinear_prepack(whole, None) if has_onednn() else whole
@@ -141,10 +146,10 @@ def quantized(model, way):
         raise GPT2Error(f"quantize={way!r}: it must be None or 'int8'")
     if way is None:
         return model
-    for module in list(model.modules()):
-        for name, layer in list(module.named_children()):
-            if isinstance(layer, Conv1D):
-                setattr(module, name, Int8(layer.weight.T, layer.bias))
+    places = [(m, name) for m in model.modules() for name, part in m.named_children() if isinstance(part, Conv1D)]
+    for module, name in places:  # which holds none of the layers, so that each goes when it is replaced
+        layer = getattr(module, name)
+        setattr(module, name, Int8(layer.weight.T, layer.bias))
     head = getattr(model, "lm_head", False)
     if head:
         model.lm_head = Int8(head.weight, head.bias)

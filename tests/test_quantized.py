@@ -2,6 +2,7 @@
 
 import copy
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,21 @@ def test_every_head_can_be_loaded(tmp_path):
         out = model(torch.arange(6).view((1, 1, 6) if "Double" in name else (1, 6)))
         assert all(torch.isfinite(x).all() for x in out.to_tuple() if isinstance(x, torch.Tensor))
         assert not any(isinstance(layer, Conv1D) for layer in model.modules())
+
+
+def test_each_weight_goes_when_it_is_replaced(monkeypatch):
+    """So that a model is never in memory in both forms."""
+    alive = []
+
+    def counting(weight, bias):
+        alive.append(sum(kept() is not None for kept in layers))
+        return Int8(weight, bias)
+
+    model = load()
+    layers = [weakref.ref(module) for module in model.modules() if isinstance(module, Conv1D)]
+    monkeypatch.setattr(quantized, "Int8", counting)
+    quantized.quantized(model, "int8")
+    assert alive == [*range(len(layers), 0, -1), 1]  # the last one goes after the head's table was rounded
 
 
 def test_copies_and_moves_that_change_nothing():
