@@ -1,7 +1,7 @@
 """GPT-2 in PyTorch, plain nn.Modules; its twin is gpt2_tf."""
 
 try:
-    import torch  # noqa: F401
+    import torch
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -16,6 +16,12 @@ from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
 from .classifiers import GPT2ForQuestionAnswering, GPT2ForSequenceClassification, GPT2ForTokenClassification
 from .heads import GPT2DoubleHeadsModel, GPT2LMHeadModel
 from .model import GPT2Model
+
+# MKL, which PyTorch's exp is, picks a way at a process's first call; of two threads that are in it at once one may get
+# a rough one, wrong by a part in 7,000 (https://github.com/pytorch/pytorch/issues/188792): here it is one
+for _dtype in (torch.float32, torch.float64):
+    for _function in (torch.exp, torch.log, torch.tanh):
+        _function(torch.ones(1, dtype=_dtype, device="cpu"))
 
 __all__ = [
     "GPT2Config",

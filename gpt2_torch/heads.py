@@ -10,6 +10,7 @@ from gpt2_core.targets import check_choice_labels, check_choice_tokens, check_la
 
 from .base import GPT2PreTrainedModel
 from .generation import GenerationMixin
+from .gradients import tied
 from .inputs import as_target, as_tensors, token_shape
 from .layers import Linear
 from .losses import cross_entropy, language_model_loss
@@ -75,6 +76,7 @@ class GPT2LMHeadModel(LanguageModel):
         super().__init__(config)
         self.initialise(seed)
 
+    @tied
     def forward(
         self,
         input_ids=None,
@@ -121,6 +123,7 @@ class GPT2DoubleHeadsModel(LanguageModel):
         self.multiple_choice_head = SequenceSummary(config)
         self.initialise(seed)
 
+    @tied
     def forward(
         self,
         input_ids=None,

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .gradients import tie_of
+
 
 def wide(dtype):
     """Returns the type for softmax and loss: float32 at least, because in 16 bits they lose most of their places."""
@@ -50,12 +52,15 @@ class Embedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, width))
 
     def forward(self, ids):
-        return F.embedding(ids, self.weight)
+        tie = tie_of(self.weight)
+        return F.embedding(ids, self.weight) if tie is None else tie.lookup(ids)
 
     def scores(self, x):
         """Returns x times each row, (..., rows): the table as a head."""
-        product = self.product
-        return F.linear(x, self.weight) if product is None else product(x)
+        product, tie = self.product, tie_of(self.weight)
+        if product is not None:
+            return product(x)
+        return F.linear(x, self.weight if tie is None else tie.table)
 
 
 class LayerNorm(nn.Module):

@@ -1,20 +1,23 @@
 """What the heads minimise: means, in float32 at least."""
 
+import torch
 import torch.nn.functional as F
 
+from .gradients import IGNORED, CrossEntropy
 from .layers import wide
 
 
 def cross_entropy(logits, labels):
     """Mean over the labels (...), each one of the K of logits (..., K); -100 does not count."""
-    K = logits.shape[-1]
-    return F.cross_entropy(logits.to(wide(logits.dtype)).reshape(-1, K), labels.reshape(-1).long(), ignore_index=-100)
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).long()
+    run = CrossEntropy.forward if torch.compiler.is_compiling() else CrossEntropy.apply  # compilers make gradients
+    return run(logits, labels)[0]
 
 
 def language_model_loss(logits, labels):
     """Cross entropy of each next token."""
     # the last logits have none: they do not count, and are not cut off, which would copy all others' gradients
-    labels = F.pad(labels[..., 1:].long(), (0, 1), value=-100)
+    labels = F.pad(labels[..., 1:].long(), (0, 1), value=IGNORED)
     return cross_entropy(logits, labels)
 
 
@@ -33,7 +36,7 @@ def answer_loss(logits, positions):
     """Cross entropy of a place (B,) among logits (B, T); places that were cut off do not count."""
     T = logits.shape[1]
     positions = positions.reshape(-1).long()
-    return cross_entropy(logits, positions.masked_fill(positions >= T, -100))
+    return cross_entropy(logits, positions.masked_fill(positions >= T, IGNORED))
 
 
 def answers_loss(start_logits, starts, end_logits, ends):

@@ -17,6 +17,7 @@ TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
 FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
+    "gradients.py": "TensorFlow's losses keep one table, and XLA adds up in place",
     "graphs.py": "PyTorch runs generate's functions as they are",
     "products.py": "Keras' backends multiply in one way each",
     "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
@@ -69,7 +70,7 @@ LOCAL_NAMES = {
     "block.MLP.__init__": {"dtype"},
     "attention.MultiHead.attend": {"a", "mask", "q"},  # of the lean way
     "layers.Conv1D.forward": {"product"},  # see products.py
-    "layers.Embedding.scores": {"product"},
+    "layers.Embedding.scores": {"product", "tie"},  # see gradients.py
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
     "block.Block.__init__": {"dtype"},
     "model.GPT2Model.__init__": {"dtype"},
@@ -81,10 +82,10 @@ LOCAL_NAMES = {
     "generation.GenerationMixin.step": {"lean"},
     "heads.GPT2DoubleHeadsModel.forward": {"seed"},
     "classifiers.GPT2ForTokenClassification.forward": {"seed"},
-    "layers.Embedding.forward": {"inside", "x"},  # PyTorch's own raises
+    "layers.Embedding.forward": {"inside", "x", "tie"},  # PyTorch's own raises; see gradients.py
     "layers.Linear.forward": {"x", "product"},  # PyTorch's own takes a bias that is None
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
-    "losses.cross_entropy": {"labels", "dtype", "inside", "predicted", "losses"},  # PyTorch's own ignores -100
+    "losses.cross_entropy": {"K", "logits", "run", "dtype", "inside", "predicted", "losses"},  # see gradients.CrossEntropy
     "summary.kept_tokens": {"known"},
     "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "base.GPT2PreTrainedModel.resize_token_embeddings": {"scopes", "scope"},  # Keras names its variables
