@@ -85,7 +85,7 @@ LOCAL_NAMES = {
     "layers.Embedding.forward": {"inside", "x", "tie"},  # PyTorch's own raises; see gradients.py
     "layers.Linear.forward": {"x", "product"},  # PyTorch's own takes a bias that is None
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
-    "losses.cross_entropy": {"K", "logits", "run", "dtype", "inside", "predicted", "losses"},  # see gradients.CrossEntropy
+    "losses.cross_entropy": {"K", "logits", "run", "dtype", "inside", "predicted", "losses"},  # see gradients.py
     "summary.kept_tokens": {"known"},
     "base.GPT2PreTrainedModel.initialise": {"weights"},  # Keras has no get_parameter(name)
     "base.GPT2PreTrainedModel.resize_token_embeddings": {"scopes", "scope"},  # Keras names its variables

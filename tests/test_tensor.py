@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2_core import checkpoint
+from gpt2_core import GPT2Config, checkpoint
 from gpt2_core.checkpoint import FORMATS, Tensor
 from gpt2_core.checkpoint.tensor import FLOATS, PIECE, STORAGE, TensorFile
+from gpt2_core.weights import weight_specs
 
 ROOT = Path(__file__).parent.parent
 SIZES = [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 5]
@@ -95,6 +96,38 @@ def test_converting_holds_no_whole_table(tmp_path, first, to, dtype):
     command = [sys.executable, "-c", _MEASURE, str(tmp_path), first, to, dtype]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert 10 < int(done.stdout) < 100  # Python with numpy alone takes 35
+
+
+_LOAD = """
+import sys
+from pathlib import Path
+from gpt2_core import GPT2Config
+framework, folder = sys.argv[1:]
+if framework == "torch":
+    from gpt2_torch import GPT2LMHeadModel as Model
+else:
+    from gpt2_tf import TFGPT2LMHeadModel as Model
+read = lambda name: int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
+Model(GPT2Config(vocab_size=90, n_embd=32, n_layer=1, n_head=4))  # what a framework makes for its first model
+before = read("VmRSS")
+model = Model.from_pretrained(folder)
+print((read("VmHWM") - before) * 1024 / (4 * model.num_parameters()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
+@pytest.mark.parametrize("first", ["safetensors", "tf-h5"])
+@pytest.mark.parametrize("tree", ["torch", "tf"])
+def test_loading_holds_the_weights_once(tmp_path, tree, first):
+    config = GPT2Config(n_embd=768, n_layer=1)  # 186 MB, of which the word table is 154
+    zeros = {
+        name: Tensor("float32", spec.shape, None, lambda start, stop: np.zeros(stop - start, np.float32))
+        for name, spec in weight_specs(config, "lm_head").items()
+    }
+    checkpoint.save(tmp_path / "model", config, zeros, "lm_head", format=first)
+    command = [sys.executable, "-c", _LOAD, tree, str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 0.9 < float(done.stdout.split()[-1]) < 1.1
 
 
 def test_a_checksum_is_looked_at_unless_left_for_later(tmp_path):
