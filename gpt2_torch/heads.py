@@ -10,12 +10,12 @@ from gpt2_core.targets import check_choice_labels, check_choice_tokens, check_la
 
 from .base import GPT2PreTrainedModel
 from .generation import GenerationMixin
-from .gradients import tied
 from .inputs import as_target, as_tensors, token_shape
 from .layers import Linear
 from .losses import cross_entropy, language_model_loss
 from .model import GPT2Model
 from .summary import SequenceSummary, kept_tokens
+from .ties import tied
 
 # What has an axis of choices; the cache has none, its rows are B*N
 PER_CHOICE = {

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .gradients import tie_of
+from .ties import tie_of
 
 
 def wide(dtype):

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .gradients import IGNORED, CrossEntropy
+from .gradients import CrossEntropy
 from .layers import wide
 
 
@@ -17,7 +17,7 @@ def cross_entropy(logits, labels):
 def language_model_loss(logits, labels):
     """Cross entropy of each next token."""
     # the last logits have none: they do not count, and are not cut off, which would copy all others' gradients
-    labels = F.pad(labels[..., 1:].long(), (0, 1), value=IGNORED)
+    labels = F.pad(labels[..., 1:].long(), (0, 1), value=-100)
     return cross_entropy(logits, labels)
 
 
@@ -36,7 +36,7 @@ def answer_loss(logits, positions):
     """Cross entropy of a place (B,) among logits (B, T); places that were cut off do not count."""
     T = logits.shape[1]
     positions = positions.reshape(-1).long()
-    return cross_entropy(logits, positions.masked_fill(positions >= T, IGNORED))
+    return cross_entropy(logits, positions.masked_fill(positions >= T, -100))
 
 
 def answers_loss(start_logits, starts, end_logits, ends):

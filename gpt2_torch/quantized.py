@@ -29,6 +29,7 @@ class Int8(nn.Module):
         super().__init__()
         weight = weight.detach()
         scale = torch.maximum(weight.amax(dim=1), -weight.amin(dim=1)).float().clamp_min_(_TINY).div_(MOST)
+        # oneDNN reads others than these wrongly, whose rows lie one after the other
         whole, sums = torch.empty(weight.shape, dtype=torch.int8), torch.empty_like(scale)
         for i in range(0, len(weight), _OUTPUTS):
             some = slice(i, i + _OUTPUTS)

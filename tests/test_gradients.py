@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpt2_torch
 from gpt2_core import GPT2Config
-from gpt2_torch import gradients, losses
+from gpt2_torch import gradients, losses, ties
 
 CONFIG = GPT2Config(vocab_size=90, n_positions=24, n_embd=32, n_layer=2, n_head=4, num_labels=3, pad_token_id=0)
 LABELS = torch.tensor([0, 3, -100, 6, 6, 2, -100, 1, 5])
@@ -100,11 +100,11 @@ def model_of(cls="GPT2LMHeadModel", dtype="float64", **changes):
 
 def learnt(model, loss, tied=True):
     """Returns all gradients, and how often a tied table was looked up."""
-    calls, lookup = [], gradients.Tie.lookup
+    calls, lookup = [], ties.Tie.lookup
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradients.Tie, "lookup", lambda self, ids: (calls.append(1), lookup(self, ids))[1])
+        patch.setattr(ties.Tie, "lookup", lambda self, ids: (calls.append(1), lookup(self, ids))[1])
         if not tied:
-            patch.setattr(gradients, "is_learning_tied", lambda model: False)
+            patch.setattr(ties, "is_learning_tied", lambda model: False)
         model.zero_grad()
         loss(model).backward()
     return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, len(calls)
@@ -226,8 +226,8 @@ def test_where_it_is_not_taken():
     assert count(model_of(), functional) == 1  # not within the transform
     with torch.no_grad():
         model = model_of()
-        assert not gradients.is_learning_tied(model) and model(IDS, labels=IDS).loss.grad_fn is None
-    assert gradients._TIE.get() is None
+        assert not ties.is_learning_tied(model) and model(IDS, labels=IDS).loss.grad_fn is None
+    assert ties._TIE.get() is None
 
 
 def test_after_an_error_nothing_is_left():
@@ -235,7 +235,7 @@ def test_after_an_error_nothing_is_left():
     model.transformer.h[1].register_forward_hook(lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         model(IDS, labels=IDS)
-    assert gradients._TIE.get() is None
+    assert ties._TIE.get() is None
 
 
 def test_threads_learn_by_themselves():

@@ -17,11 +17,12 @@ TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
 FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
-    "gradients.py": "TensorFlow's losses keep one table, and XLA adds up in place",
+    "gradients.py": "TensorFlow's own keeps one array",
     "graphs.py": "PyTorch runs generate's functions as they are",
     "products.py": "Keras' backends multiply in one way each",
     "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
     "parameters.py": "Keras makes a weight through its layer",
+    "ties.py": "adding up in place gained nothing in TensorFlow (docs/performance.md)",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
 # Arguments that only one framework has
@@ -70,7 +71,7 @@ LOCAL_NAMES = {
     "block.MLP.__init__": {"dtype"},
     "attention.MultiHead.attend": {"a", "mask", "q"},  # of the lean way
     "layers.Conv1D.forward": {"product"},  # see products.py
-    "layers.Embedding.scores": {"product", "tie"},  # see gradients.py
+    "layers.Embedding.scores": {"product", "tie"},  # see ties.py
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
     "block.Block.__init__": {"dtype"},
     "model.GPT2Model.__init__": {"dtype"},
@@ -82,7 +83,7 @@ LOCAL_NAMES = {
     "generation.GenerationMixin.step": {"lean"},
     "heads.GPT2DoubleHeadsModel.forward": {"seed"},
     "classifiers.GPT2ForTokenClassification.forward": {"seed"},
-    "layers.Embedding.forward": {"inside", "x", "tie"},  # PyTorch's own raises; see gradients.py
+    "layers.Embedding.forward": {"inside", "x", "tie"},  # PyTorch's own raises; see ties.py
     "layers.Linear.forward": {"x", "product"},  # PyTorch's own takes a bias that is None
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
     "losses.cross_entropy": {"K", "logits", "run", "dtype", "inside", "predicted", "losses"},  # see gradients.py

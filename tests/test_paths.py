@@ -8,6 +8,7 @@ import torch
 
 import gpt2_torch
 from gpt2_torch import inference, products
+from tests.processors import pretended
 from tests.test_generate import CONFIG, PAD, drawn_settings, random_prompts, random_settings
 
 CALLS = 40
@@ -17,12 +18,7 @@ SCALED = {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False, 
 @pytest.fixture(params=[None, "AMD", "Intel with AMX"], ids=["as it is", "AMD", "Intel"])
 def kind(request, monkeypatch):
     """Has weights laid out as for a kind of processor; None: not at all."""
-    monkeypatch.setattr(products, "processor", lambda: request.param)
-    products._has_onednn.cache_clear()
-    if request.param and not products._has_onednn():
-        pytest.skip("PyTorch has no oneDNN here")
-    yield request.param
-    products._has_onednn.cache_clear()
+    yield from pretended(request.param, monkeypatch)
 
 
 def model_of(dtype="float32", config=CONFIG, **changes):

@@ -13,6 +13,7 @@ import gpt2_torch
 from gpt2_core import GPT2Config
 from gpt2_torch import products
 from gpt2_torch.layers import Conv1D
+from tests.processors import pretended
 
 CONFIG = GPT2Config(vocab_size=90, n_positions=48, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4)
 ENDLESS = {"eos_token_id": [], "pad_token_id": 0, "return_dict_in_generate": True, "output_scores": True}
@@ -22,12 +23,7 @@ PROMPTS = {1: [[5, 6, 7]], 3: [[5, 6, 7], [8, 9], [10, 11, 12, 13]]}
 @pytest.fixture(autouse=True, params=["AMD", "Intel with AMX"])
 def kind(request, monkeypatch):
     """Has the ways of each kind of processor used on any, where PyTorch has oneDNN."""
-    monkeypatch.setattr(products, "processor", lambda: request.param)
-    products._has_onednn.cache_clear()
-    if not products._has_onednn():
-        pytest.skip("PyTorch has no oneDNN here")
-    yield request.param
-    products._has_onednn.cache_clear()
+    yield from pretended(request.param, monkeypatch)
 
 
 def model_of(dtype="float32", config=CONFIG, **settings):
