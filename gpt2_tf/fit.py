@@ -6,6 +6,8 @@ from keras import ops
 from gpt2_core.errors import GPT2Error
 from gpt2_core.outputs import ModelOutput
 
+from .updates import updates_by_xla
+
 
 class Share(keras.losses.Loss):
     """A loss that is computed already, as one of Keras', which divides it among the replicas of a strategy."""
@@ -18,6 +20,26 @@ class FitMixin:
     """Gives a Keras model `fit` with its own loss, by `own_loss` of each head, or with one given to `compile`."""
 
     learns = {}  # what can be learnt -> the field of the output that is to tell it
+
+    asked_to_compile = "auto"  # `compile`'s jit_compile, of which Keras keeps only what it made of it
+
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        self.asked_to_compile = kwargs.get("jit_compile", "auto")
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self.asked_to_compile} if config else config
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as the saved one was: Keras leaves this to who has a `compile` of their own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, *given):
+        with updates_by_xla(self):
+            return super().train_step(*given)
 
     def own_loss(self, out, **targets):
         """Returns the loss of an output that `fit` made without its targets."""

@@ -23,6 +23,7 @@ FILES = {
     "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
     "parameters.py": "Keras makes a weight through its layer",
     "ties.py": "adding up in place gained nothing in TensorFlow (docs/performance.md)",
+    "updates.py": "PyTorch's optimizers are fused already",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
 # Arguments that only one framework has

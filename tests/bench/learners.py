@@ -86,7 +86,7 @@ def keras_steps(model, x, y, loss, xla):
             losses.append(float(logs["loss"]))
 
     steps, losses = [], []
-    model.compile(keras.optimizers.AdamW(1e-4), loss=loss, jit_compile=xla)
+    model.compile(keras.optimizers.AdamW(1e-4), loss=loss, jit_compile=True if xla else "auto")
     many = {name: np.tile(array, (STEPS + 2, 1)) for name, array in x.items()}
     targets = None if y is None else np.tile(y, (STEPS + 2, 1))
     model.fit(many, targets, batch_size=ROWS, verbose=0, shuffle=False, callbacks=[Clock()])
