@@ -35,6 +35,19 @@ def product(x, weight):
     return ops.reshape(ops.matmul(ops.reshape(x, (-1, n_in)), weight), (-1, *ops.shape(x)[1:-1], n_out))
 
 
+def scores(x, rows):
+    """Returns x (..., C) times each of rows (K, C), (..., K)."""
+    if keras.config.backend() != "tensorflow":
+        return product(x, ops.transpose(rows))
+    import tensorflow as tf
+
+    # Keras has no product that transposes as it multiplies: it would copy a table of words in each eager call, and
+    # its gradient in each step of training
+    K, C = rows.shape
+    flat = tf.matmul(ops.reshape(x, (-1, C)), rows, transpose_b=True)
+    return flat if len(x.shape) == 2 else ops.reshape(flat, (-1, *ops.shape(x)[1:-1], K))
+
+
 class Conv1D(keras.layers.Layer):
     """x W + b with W stored (in, out), GPT-2's name for a linear layer."""
 
@@ -58,7 +71,7 @@ class Linear(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
-        x = product(x, ops.transpose(ops.cast(self.weight, x.dtype)))
+        x = scores(x, ops.cast(self.weight, x.dtype))
         return x if self.bias is None else x + self.bias
 
 
@@ -78,7 +91,7 @@ class Embedding(keras.layers.Layer):
 
     def scores(self, x):
         """Returns x times each row, (..., rows): the table as a head."""
-        return product(x, ops.transpose(ops.cast(self.weight, x.dtype)))
+        return scores(x, ops.cast(self.weight, x.dtype))
 
 
 class LayerNorm(keras.layers.Layer):

@@ -52,6 +52,7 @@ FUNCTIONS = {
     "heads.LanguageModel._load_from_state_dict": "PyTorch users load state_dicts",
     "layers.as_int32": "PyTorch counts in 64 bits",
     "layers.product": "PyTorch multiplies more than two axes as fast as two",
+    "layers.scores": "PyTorch's own product is with rows",
     "heads.GPT2LMHeadModel.own_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2DoubleHeadsModel.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
