@@ -17,7 +17,7 @@ TORCH, KERAS = ROOT / "gpt2_torch", ROOT / "gpt2_tf"
 FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
-    "gradients.py": "TensorFlow's own keeps one array",
+    "gradients.py": "TensorFlow's need no class of their own: losses.entropies",
     "graphs.py": "PyTorch runs generate's functions as they are",
     "products.py": "Keras' backends multiply in one way each",
     "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
@@ -53,6 +53,7 @@ FUNCTIONS = {
     "layers.as_int32": "PyTorch counts in 64 bits",
     "layers.product": "PyTorch multiplies more than two axes as fast as two",
     "layers.scores": "PyTorch's own product is with rows",
+    "losses.entropies": "PyTorch's are a class, see gradients.py",
     "heads.GPT2LMHeadModel.own_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2DoubleHeadsModel.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForSequenceClassification.own_loss": "fit's loss; PyTorch has no fit",
