@@ -113,8 +113,10 @@ class LayerNorm(keras.layers.Layer):
 
 
 def gelu_new(x):
-    # written out, because TensorFlow's own gelu rounds its constants to float32 also for float64
-    return 0.5 * x * (1 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    # written out, because TensorFlow's own gelu rounds its constants to float32 also for float64; 0.5 (1 + tanh u) as
+    # sigmoid(2 u), which takes fewer passes and does not cancel where tanh is near -1
+    slope = math.sqrt(8 / math.pi)
+    return x * ops.sigmoid(x * (slope + 0.044715 * slope * ops.square(x)))
 
 
 def gelu(x):

@@ -88,6 +88,7 @@ LOCAL_NAMES = {
     "classifiers.GPT2ForTokenClassification.forward": {"seed"},
     "layers.Embedding.forward": {"inside", "x", "tie"},  # PyTorch's own raises; see ties.py
     "layers.Linear.forward": {"x", "product"},  # PyTorch's own takes a bias that is None
+    "layers.gelu_new": {"slope"},  # written out in Keras
     "layers.LayerNorm.forward": {"x", "dtype", "wider"},  # written out in Keras
     "losses.cross_entropy": {"K", "logits", "run", "dtype", "inside", "predicted", "losses"},  # see gradients.py
     "summary.kept_tokens": {"known"},
