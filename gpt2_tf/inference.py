@@ -15,7 +15,8 @@ class Decoder(generation.Decoder):
     """Rows of tokens in a model; see gpt2_core.generation.Decoder."""
 
     def __init__(self, model, encoder_hidden_states=None, encoder_attention_mask=None):
-        super().__init__(model.config.n_positions)
+        stepped = "step" in model.__dict__  # by a function of the user's, which may be compiled for a cache's size
+        super().__init__(model.config.n_positions, grows=not stepped)
         self.model = model
         self.given = encoder_hidden_states, encoder_attention_mask
         self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
@@ -29,6 +30,12 @@ class Decoder(generation.Decoder):
         self.steps = {}
         rows = self.tensor(np.asarray(prompts))
         self.encoder, self.encoder_mask = (None if x is None else ops.take(x, rows, axis=0) for x in self.given)
+
+    def grow(self, slots):
+        def grown(x):
+            return ops.pad(x, ((0, 0), (0, 0), (0, slots - x.shape[2]), (0, 0)))
+
+        self.cache = tuple((grown(k), grown(v), *cross) for k, v, *cross in self.cache)
 
     def restore(self, past):
         self.cache = tuple(

@@ -20,13 +20,14 @@ class Decoder(generation.Decoder):
     """Rows of tokens in a model; see gpt2_core.generation.Decoder."""
 
     def __init__(self, model, encoder_hidden_states=None, encoder_attention_mask=None):
-        super().__init__(model.config.n_positions)
+        stepped = "step" in model.__dict__  # by a function of the user's, which may be compiled for a cache's size
+        super().__init__(model.config.n_positions, grows=not stepped)
         self.model = model
         self.given = encoder_hidden_states, encoder_attention_mask
         self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
         self.cache = self.logits = None
         self.direct = direct(model)
-        self.products = None if "step" in model.__dict__ else products_of(model)  # None: a user's step, or no gain
+        self.products = None if stepped else products_of(model)  # None also where it gains nothing
 
     def allocate(self, prompts, slots):
         config = self.model.config
@@ -35,6 +36,12 @@ class Decoder(generation.Decoder):
         self.cache = tuple((zeros(), zeros()) for _ in range(config.n_layer))
         rows = self.tensor(np.asarray(prompts))
         self.encoder, self.encoder_mask = (None if x is None else x[rows] for x in self.given)
+
+    def grow(self, slots):
+        def grown(x):
+            return F.pad(x, (0, 0, 0, slots - x.shape[2]))
+
+        self.cache = tuple((grown(k), grown(v), *cross) for k, v, *cross in self.cache)
 
     def restore(self, past):
         for entry, old in zip(self.cache, past, strict=True):

@@ -12,24 +12,27 @@ from .plan import LogitsStep
 from .prompts import Rows, aligned
 
 _GRAIN = 64  # slots of a cache come in multiples of this, so that what is compiled for one length serves many
+_AHEAD = 128  # slots that a cache is made, and grows, beyond its tokens: a step reads free ones too
 
 
 class Decoder(abc.ABC):
     """A batch of rows that a language model has read, and its scores of the token after each.
 
-    The cache is made once for all tokens to come, S slots a row. Rows end at the same slot; where one is shorter than
-    others its first slots are not seen. Subclasses hold the cache and compute.
+    The cache has S slots a row, and grows. Rows end at the same slot; where one is shorter than others its first slots
+    are not seen. Subclasses hold the cache and compute.
     """
 
-    def __init__(self, n_positions: int):
-        self.n_positions = n_positions
+    def __init__(self, n_positions: int, grows: bool = True):
+        """grows: whether caches may do so; one that may not is made at once for all tokens to come."""
+        self.n_positions, self.grows = n_positions, grows
         self.kept = np.zeros((0, 0), bool)  # (B, S) slots that hold a token
         self.used = 0  # slots that were filled
+        self.most = 0  # slots that the cache may grow to
 
     @property
     def room(self) -> int:
         """How many tokens can follow."""
-        return self.kept.shape[1] - self.used
+        return self.most - self.used
 
     def start(self, rows: Rows, room: int, prompts: Sequence[int]) -> None:
         """Reads rows of tokens, in one go. room: tokens that may follow. prompts: which one each row is of."""
@@ -48,8 +51,11 @@ class Decoder(abc.ABC):
     def feed(self, tokens: np.ndarray) -> None:
         """Reads the next tokens of each row, (B, K); the scores are then those after each of the K."""
         first, count = self.used, tokens.shape[1]
-        self.kept[:, first : first + count] = True
         self.used += count
+        if self.used > (slots := self.kept.shape[1]):
+            self.kept = np.pad(self.kept, ((0, 0), (0, self._slots() - slots)))
+            self.grow(self.kept.shape[1])
+        self.kept[:, first : self.used] = True
         self._read(tokens, first, every=count > 1)
 
     def forget(self, count: int) -> None:
@@ -63,10 +69,14 @@ class Decoder(abc.ABC):
         self.select(np.asarray(rows, np.int64))
 
     def _fill(self, mask: np.ndarray, room: int) -> None:
-        rows, width = mask.shape
-        self.used = width
-        self.kept = np.zeros((rows, -(-(width + room) // _GRAIN) * _GRAIN), bool)
-        self.kept[:, :width] = mask
+        rows, self.used = mask.shape
+        self.most = _whole(self.used + room)
+        self.kept = np.zeros((rows, self._slots()), bool)
+        self.kept[:, : self.used] = mask
+
+    def _slots(self) -> int:
+        """Returns how many the cache is to have."""
+        return min(self.most, _whole(self.used + _AHEAD)) if self.grows else self.most
 
     def _read(self, ids: np.ndarray, first: int, every: bool = False) -> None:
         positions = np.cumsum(self.kept, axis=1)[:, first : self.used] - 1
@@ -76,6 +86,10 @@ class Decoder(abc.ABC):
     @abc.abstractmethod
     def allocate(self, prompts: Sequence[int], slots: int) -> None:
         """Makes a cache of S slots for each row. prompts: which one it is of, whose encoder it sees."""
+
+    @abc.abstractmethod
+    def grow(self, slots: int) -> None:
+        """Gives the cache more slots, S."""
 
     @abc.abstractmethod
     def restore(self, past: Any) -> None:
@@ -126,3 +140,8 @@ class Decoder(abc.ABC):
     @abc.abstractmethod
     def numpy(self, tensor: Any) -> np.ndarray:
         """Returns a tensor as an array."""
+
+
+def _whole(slots: int) -> int:
+    """Returns slots, or the next more of which there is a whole number of grains."""
+    return -(-slots // _GRAIN) * _GRAIN
