@@ -35,7 +35,10 @@ class Decoder(generation.Decoder):
         def grown(x):
             return ops.pad(x, ((0, 0), (0, 0), (0, slots - x.shape[2]), (0, 0)))
 
-        self.cache = tuple((grown(k), grown(v), *cross) for k, v, *cross in self.cache)
+        cache, self.cache = list(self.cache), None
+        for i, (k, v, *cross) in enumerate(cache):  # so that each layer's old slots go before the next has new ones
+            cache[i] = (grown(k), grown(v), *cross)
+        self.cache = tuple(cache)
 
     def restore(self, past):
         self.cache = tuple(

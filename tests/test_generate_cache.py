@@ -1,6 +1,8 @@
 """The cache of generate: it grows with a text, and what a step computes does not tell how large it is."""
 
 import dataclasses
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ CALLS = {
 
 @pytest.fixture
 def small(monkeypatch):
-    """Caches of 2 slots more than they hold, or 3."""
+    """Caches of 1 slot more than they hold, or 2."""
     monkeypatch.setattr(decoder, "_GRAIN", 2)
     monkeypatch.setattr(decoder, "_AHEAD", 1)
 
@@ -76,3 +78,20 @@ def test_a_step_of_the_user_s_sees_one_size(framework, sizes):
     model.step = lambda *given, **named: step(*given, **named)
     np.testing.assert_array_equal(generated(framework, model, ids_of(1, 40), max_new_tokens=200, **ENDLESS), expected)
     assert set(sizes) == {256}
+
+
+def test_growing_holds_no_second_cache(framework):
+    """The first layers' old slots are gone when the last layer's are made anew."""
+    model = framework.create("lm_head", dataclasses.replace(CONFIG, n_layer=6))
+    made = sys.modules[type(model).generate.__module__].Decoder(model)
+    made.allocate([0], 64)
+    old, alive = [weakref.ref(x) for entry in made.cache for x in entry], []
+
+    class Slots(int):
+        def __sub__(self, other):  # asked before each tensor is made
+            alive.append(sum(ref() is not None for ref in old))
+            return int(self) - other
+
+    made.grow(Slots(128))
+    assert {x.shape[2] for entry in made.cache for x in entry} == {128}
+    assert alive[0] == 12 and alive[-1] <= 4
