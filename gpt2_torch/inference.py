@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from .attention import added, put, visible_slots
 from .layers import ACTIVATIONS
 from .logits import best, pick, process
 from .products import products_of
+from .quantized import Int8
+
+# by a weight's bytes: how many tokens, of each row at least and of all rows, are read at a time on a CPU; measured
+PARTS = {1: (32, 512), 2: (256, 256), 4: (256, 512)}
 
 
 class Decoder(generation.Decoder):
@@ -57,7 +62,7 @@ class Decoder(generation.Decoder):
         given = [self.tensor(x) for x in (ids, positions, kept, places)]
         with contextlib.nullcontext() if self.products is None else self.products.of(*ids.shape):
             if self.direct is not None and not torch.is_autocast_enabled(self.model.device.type):
-                self.logits = self.direct(*given, self.cache, every).clone()  # which users may change
+                self.logits = self.direct(*given, self.cache, first, every).clone()  # which users may change
                 return
             self.logits, self.cache = self.model.step(*given, self.cache, self.encoder, self.encoder_mask, every=every)
         self.encoder = None
@@ -106,6 +111,8 @@ def direct(model):
     if nn.modules.module._has_any_global_hook() or "step" in model.__dict__:
         return None
     act = ACTIVATIONS[config.activation_function]
+    on_cpu, in_8_bits = model.device.type == "cpu", any(isinstance(module, Int8) for module in model.modules())
+    least, together = PARTS[1 if in_8_bits else min(model.dtype.itemsize, 4)]
     layers = [
         (block.attn.scale, *(layer.forward for layer in (
             block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj
@@ -113,21 +120,40 @@ def direct(model):
     ]  # fmt: skip
 
     @torch.inference_mode()
-    def step(input_ids, position_ids, kept, places, past, every):
-        x = trunk.embed(input_ids, None, None, position_ids)  # (B, T, C)
-        mask = added(visible_slots(kept, places)[0], x.dtype)
+    def step(input_ids, position_ids, kept, places, past, first, every):
+        hidden = []
+        for some, end in parts(*input_ids.shape, first, least, together) if on_cpu else [(slice(None), None)]:
+            x = read(input_ids[:, some], position_ids[:, some], kept[:, :end], places[some], past)
+            hidden.append(x if every else x[:, -1:])
+        return model.logits(trunk.ln_f(torch.cat(hidden, dim=1) if every else hidden[-1]))
+
+    def read(input_ids, position_ids, kept, places, past):
+        """Returns (B, T, C) of tokens that see those of the first S slots which `kept` (B, S) says."""
+        T, S = input_ids.shape[1], kept.shape[1]
+        all_before = on_cpu and T in (1, S) and kept.all().item()  # then none is masked but what comes after
+        x = trunk.embed(input_ids, None, None, position_ids)
+        mask = None if all_before else added(visible_slots(kept, places)[0], x.dtype)
         heads = (*x.shape[:2], 3, config.n_head, config.head_dim)
         rows = x.view(-1, config.n_embd)  # of all texts, which is what matrices multiply
         for (scale, ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj), slots in zip(layers, past, strict=True):
             q, *new = c_attn(ln_1(rows)).view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-            k, v = (put(old, places, part) for old, part in zip(slots, new, strict=True))
-            a = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+            k, v = (put(old, places, part)[:, :, :S] for old, part in zip(slots, new, strict=True))
+            a = F.scaled_dot_product_attention(q, k, v, mask, is_causal=all_before and T > 1, scale=scale)
             rows = rows + attn_proj(a.transpose(1, 2).reshape(rows.shape))
             rows = rows + mlp_proj(act(c_fc(ln_2(rows))))
-        x = rows.view(x.shape)
-        return model.logits(trunk.ln_f(x if every else x[:, -1:]))
+        return rows.view(x.shape)
 
     return step
+
+
+def parts(rows, tokens, first, least, together):
+    """Yields slices of a step's tokens to be read one after the other, and how many slots each sees, from `first` on.
+
+    What layers hand to each other then is memory that the process has, instead of what the system hands out anew.
+    """
+    count = -(-tokens // max(least, together // rows))
+    for start, stop in itertools.pairwise(tokens * i // count for i in range(count + 1)):
+        yield slice(start, stop), first + stop
 
 
 def is_as_made(module):

@@ -63,6 +63,7 @@ FUNCTIONS = {
     "attention.owned_caches": "PyTorch writes into a cache anyway",
     "inference.direct": "Keras calls a step's layers once, when its graph is made",
     "inference.is_as_made": "Keras calls a step's layers once, when its graph is made",
+    "inference.parts": "see inference.direct",
     "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }

@@ -36,6 +36,10 @@ def by_modules(monkeypatch):
     monkeypatch.setattr(inference, "direct", lambda model: None)
 
 
+def in_parts(monkeypatch, tokens):
+    monkeypatch.setattr(inference, "PARTS", dict.fromkeys(inference.PARTS, (tokens, 0)))
+
+
 def calls(seed):
     """Returns random calls: greedy, sampled, beams; rows alone and together."""
     draw = random.Random(seed)
@@ -53,7 +57,7 @@ def written(model, seed=0):
 
 
 @pytest.mark.parametrize("changes", [{}, SCALED], ids=["gpt2", "scaled"])
-@pytest.mark.parametrize("way", ["direct", "modules"])
+@pytest.mark.parametrize("way", ["direct", "parts of 1", "parts of 3", "modules"])
 def test_every_path_writes_what_float64_writes(kind, way, changes, monkeypatch, record_property):
     """Float64 through the modules, by PyTorch's own products, is what transformers' ids were compared with."""
     model, exact = model_of(**changes), model_of("float64", **changes)
@@ -64,6 +68,8 @@ def test_every_path_writes_what_float64_writes(kind, way, changes, monkeypatch, 
         by_modules(monkeypatch)
     else:
         assert inference.direct(model) is not None
+    if way.startswith("parts"):
+        in_parts(monkeypatch, int(way[-1]))
     assert written(model) == expected
     assert (model in products._KEPT) == (kind is not None)
     record_property("counted", ("random calls by each path of PyTorch's, ids as in float64", CALLS))
@@ -81,6 +87,29 @@ def test_scores_past_the_modules_are_the_modules(dtype, most, rows, monkeypatch)
     assert ours.sequences.tolist() == expected.sequences.tolist()
     for step, modules in zip(ours.scores, expected.scores, strict=True):
         torch.testing.assert_close(step, modules, rtol=most, atol=most * modules.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype, most", [("float64", 1e-13), ("float32", 2e-6), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("prompts", [[[5, 6, 7, 8, 9, 3, 4]], [[5, 6, 7, 8, 9], [10, 11]]], ids=["one", "padded"])
+def test_scores_of_prompts_read_in_parts(dtype, most, prompts, monkeypatch):
+    """Of every part's last token, and of a second call that goes on from the first one's cache."""
+    model = model_of(dtype)
+
+    def scored():
+        asked = {"max_new_tokens": 3, "eos_token_id": [], "pad_token_id": PAD, "return_dict_in_generate": True}
+        first = model.generate(prompts, output_scores=True, **asked)
+        given = torch.cat([first.sequences, first.sequences[:, -1:].expand(-1, 6)], dim=1)
+        width, mask = max(map(len, prompts)), torch.ones_like(given)
+        for row, prompt in zip(mask, prompts, strict=True):
+            row[: width - len(prompt)] = 0
+        past = first.past_key_values
+        then = model.generate(given, attention_mask=mask, past_key_values=past, output_scores=True, **asked)
+        return [*first.scores, *then.scores]
+
+    whole = scored()
+    in_parts(monkeypatch, 2)
+    for ours, expected in zip(scored(), whole, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=most, atol=most * expected.abs().max().item())
 
 
 def test_in_8_bits_both_write_the_same(monkeypatch, tmp_path):
@@ -148,14 +177,16 @@ def parametrized(model, seen):
 @pytest.mark.parametrize(
     "change", [hooked, hooked_before, another_layer, another_class, another_forward, another_step, parametrized]
 )
-def test_what_was_put_into_the_modules_way_is_not_passed_by(change):
+def test_what_was_put_into_the_modules_way_is_not_passed_by(change, monkeypatch):
+    """And sees each step once, prompts whole."""
+    in_parts(monkeypatch, 1)
     model, seen = model_of(), []
     expected = model.generate([[5, 6]], max_new_tokens=4, eos_token_id=[], pad_token_id=PAD).tolist()
     change(model, seen)
     model.eval()
     seen.clear()
     assert model.generate([[5, 6]], max_new_tokens=4, eos_token_id=[], pad_token_id=PAD).tolist() == expected
-    assert len(seen) >= 4
+    assert len(seen) == (5 if change is parametrized else 4)  # its weight is asked for once more, by products_of
 
 
 def test_a_hook_of_all_modules_is_not_passed_by():
