@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .multiply import multiply
 from .ties import tie_of
 
 
@@ -24,7 +25,7 @@ class Conv1D(nn.Module):
 
     def forward(self, x):
         product = self.product
-        return F.linear(x, self.weight.T, self.bias) if product is None else product(x)
+        return multiply(x, self.weight.T, self.bias) if product is None else product(x)
 
 
 class Linear(nn.Module):
@@ -39,7 +40,7 @@ class Linear(nn.Module):
 
     def forward(self, x):
         product = self.product
-        return F.linear(x, self.weight, self.bias) if product is None else product(x)
+        return multiply(x, self.weight, self.bias) if product is None else product(x)
 
 
 class Embedding(nn.Module):
@@ -60,7 +61,7 @@ class Embedding(nn.Module):
         product, tie = self.product, tie_of(self.weight)
         if product is not None:
             return product(x)
-        return F.linear(x, self.weight if tie is None else tie.table)
+        return multiply(x, self.weight if tie is None else tie.table)
 
 
 class LayerNorm(nn.Module):

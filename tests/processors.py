@@ -1,15 +1,20 @@
 """The ways of a kind of processor, used on any."""
 
-import pytest
+import torch
 
-from gpt2_torch import products
+from gpt2_torch import layouts, multiply
+
+# kind -> the types of 16 bits that it has no instructions for
+LACKING = {
+    None: (),
+    "AMD": (torch.float16,),
+    "older AMD": (torch.bfloat16, torch.float16),
+    "Intel with AMX": (),
+}
 
 
 def pretended(kind, monkeypatch):
-    """Yields the kind while generate lays weights out as on it; None: as on one that nothing is known of."""
-    monkeypatch.setattr(products, "processor", lambda: kind)
-    products._has_onednn.cache_clear()
-    if kind and not products._has_onednn():
-        pytest.skip("PyTorch has no oneDNN here")  # builds for other processors have none
-    yield kind
-    products._has_onednn.cache_clear()
+    """Has matrices multiplied as on a kind of processor; None: as on one that nothing is known of."""
+    for module in (layouts, multiply):
+        monkeypatch.setattr(module, "processor", lambda: kind)
+        monkeypatch.setattr(module, "lacks", lambda dtype: dtype in LACKING[kind])

@@ -19,6 +19,8 @@ FILES = {
     "fit.py": "PyTorch has no fit",
     "gradients.py": "TensorFlow's need no class of their own: losses.entropies",
     "graphs.py": "PyTorch runs generate's functions as they are",
+    "layouts.py": "see products.py",
+    "multiply.py": "see products.py",
     "products.py": "Keras' backends multiply in one way each",
     "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
     "parameters.py": "Keras makes a weight through its layer",

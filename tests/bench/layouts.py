@@ -2,11 +2,12 @@
 
 python tests/bench/layouts.py [--rows 1 2 8]
 
-What gpt2_torch/products.py does follows from it. Ways take turns; medians of 9 rounds.
+What gpt2_torch/layouts.py does follows from it. Ways take turns; medians of 9 rounds.
 """
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 
@@ -25,6 +26,14 @@ def by_onednn(x, w):
     return torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], "")
 
 
+def by_fbgemm(x, w):
+    return torch.ops.quantized.linear_dynamic_fp16(x.float(), w).to(x.dtype)
+
+
+def widened(x, w):
+    return F.linear(x.float(), w.float()).to(x.dtype)
+
+
 def without_onednn(x, w):
     with torch.backends.mkldnn.flags(enabled=False):
         return F.linear(x, w)
@@ -39,6 +48,10 @@ WAYS = {
     "bfloat16, F.linear, (in, out)": (torch.bfloat16, lambda w: w.t().contiguous().t(), F.linear),
     "bfloat16, oneDNN, packed": (torch.bfloat16, packed(16), by_onednn),
     "bfloat16, F.linear without oneDNN, (out, in)": (torch.bfloat16, lambda w: w, without_onednn),
+    "bfloat16, made float32": (torch.bfloat16, lambda w: w.t().contiguous().t(), widened),
+    "float16, F.linear, (in, out)": (torch.float16, lambda w: w.t().contiguous().t(), F.linear),
+    "float16, FBGEMM": (torch.float16, lambda w: torch.ops.quantized.linear_prepack_fp16(w.float(), None), by_fbgemm),
+    "float16, made float32": (torch.float16, lambda w: w.t().contiguous().t(), widened),
 }
 
 
@@ -53,7 +66,11 @@ def main():
     seconds = {(way, rows): [] for way in WAYS for rows in options.rows}
     weights = {}
     for way, (dtype, layout, _) in WAYS.items():
-        weights[way] = [layout((torch.randn(o, i) * 0.02).to(dtype)) for i, o in SHAPES]
+        try:
+            weights[way] = [layout((torch.randn(o, i) * 0.02).to(dtype)) for i, o in SHAPES]
+        except RuntimeError:
+            print(f"{way}: not on this processor", file=sys.stderr)
+            seconds = {key: found for key, found in seconds.items() if key[0] != way}
     for _ in range(ROUNDS):
         for (way, rows), found in seconds.items():
             dtype, _, product = WAYS[way]
@@ -63,7 +80,8 @@ def main():
                 product(x[width], w)
             found.append(time.perf_counter() - start)
     count = sum(i * o for i, o in SHAPES)
-    for way, (dtype, _, _) in WAYS.items():
+    for way in weights:
+        dtype = WAYS[way][0]
         medians = [statistics.median(seconds[way, rows]) for rows in options.rows]
         cells = [f"{1000 * m:.1f} ({count * dtype.itemsize / m / 1e9:.0f})" for m in medians]
         print(f"| {way} |", " | ".join(cells), "|")

@@ -1,0 +1,181 @@
+"""How a layer's weight is laid out and multiplied on a CPU, where that is faster than PyTorch's own way.
+
+What pays was measured (docs/performance.md): on processors of AMD MKL is slow, the default in float32; on those of
+Intel oneDNN is, the default in 16 bits, unless weights were laid out for it. On a processor that has no instructions
+for 16 bits PyTorch multiplies them one number at a time, a hundred times as slowly as float32.
+"""
+
+import functools
+import math
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+# oneDNN's own layout; (out, in), for one row times a matrix; as it is, multiplied by oneDNN; FBGEMM's own of float16
+PACKED, ROWS, PLAIN, HALVES = "packed", "rows", "plain", "halves"
+
+
+class Ways(NamedTuple):
+    """The fastest layouts for one row and for several, each of the layers and of the head; None: PyTorch's own."""
+
+    one: tuple
+    several: tuple
+    most: float = math.inf  # tokens that a layer, not the head, multiplies so: more of them go PyTorch's own way
+
+
+# of the processors and types that were measured
+FASTEST = {
+    ("AMD", torch.float32): Ways((PACKED, PLAIN), (PACKED, PACKED)),
+    ("AMD", torch.bfloat16): Ways((ROWS, ROWS), (PACKED, PACKED)),
+    # of 2 to 32 tokens packed weights would take a fifth less, for as much memory as all weights
+    ("older AMD", torch.float32): Ways((PLAIN, PLAIN), (PLAIN, PLAIN), most=48),
+    # packed weights would take a sixth off the layers' products of several rows, for as much memory as all weights
+    ("Intel with AMX", torch.float32): Ways((None, None), (None, PLAIN)),
+    ("Intel with AMX", torch.bfloat16): Ways((PACKED, PACKED), (PACKED, PACKED)),
+    ("Intel with AMX", torch.float16): Ways((PACKED, PACKED), (PACKED, PACKED)),
+}
+_HALVES = Ways((HALVES, HALVES), (HALVES, HALVES))
+_TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
+_WORDS = 4096  # rows of a table of words that are made float32 at a time: 13 MB of 124M's
+_LARGEST = torch.finfo(torch.float16).max
+_SMALLEST = 2**-6  # of a weight's largest number: then what float16 cannot hold of the others is 2^-19 of it
+
+
+def fastest(device, dtype):
+    """Returns the Ways of this machine; None where PyTorch's own are as fast."""
+    if device.type != "cpu":
+        return None
+    if lacks(dtype):
+        return _HALVES if has_fbgemm() else None
+    ways = FASTEST.get((processor(), dtype))
+    return ways if ways and has_onednn(dtype) else None
+
+
+@functools.cache
+def processor():
+    """Returns the kind of this machine's processor as FASTEST names it; None of others."""
+    cpuinfo = Path("/proc/cpuinfo")
+    told = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor()
+    if "AuthenticAMD" in told:
+        return "AMD" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "older AMD"
+    return "Intel with AMX" if "GenuineIntel" in told and "amx_bf16" in told else None
+
+
+@functools.cache
+def lacks(dtype):
+    """Returns whether this is an x86 processor without instructions for a type of 16 bits."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    told = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    try:
+        return dtype in told and not getattr(torch.ops.mkldnn, told[dtype])()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+
+
+@functools.cache
+def has_onednn(dtype):
+    """Returns whether PyTorch's private operations of oneDNN are there for a type, and right."""
+    x, weight, bias = torch.eye(16, 48), torch.arange(64 * 48.0).reshape(64, 48) % 7, torch.ones(64)
+    try:
+        found = by_onednn(x.to(dtype), _packed(weight.to(dtype)), bias.to(dtype))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found.float(), F.linear(x, weight, bias))
+
+
+@functools.cache
+def has_fbgemm():
+    """Returns whether PyTorch's products of weights in float16 are there, and right."""
+    x, weight = torch.eye(16, 48, dtype=torch.float16), torch.arange(64 * 48).reshape(64, 48) % 7
+    try:
+        found = _by_fbgemm(x, _halves(weight.half()), torch.ones(64, dtype=torch.float16))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found, (weight.T[:16] + 1).half())
+
+
+def _packed(weight):
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TOKENS)
+
+
+def _halves(weight):
+    engine = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        return torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
+    finally:
+        torch.backends.quantized.engine = engine
+
+
+def by_onednn(x, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+
+
+def _by_fbgemm(x, weight, bias):
+    y = torch.ops.quantized.linear_dynamic_fp16.default(x.float(), weight)
+    return (y if bias is None else y.add_(bias)).to(x.dtype)
+
+
+def widened(x, weight, bias):
+    """Returns x W^T + b of 16 bits, multiplied and summed in float32."""
+    wide = x.float()
+    if bias is not None:
+        return F.linear(wide, weight.float(), bias.float()).to(x.dtype)
+    made = [F.linear(wide, rows.float()).to(x.dtype) for rows in weight.split(_WORDS)]  # of a table of words
+    return made[0] if len(made) == 1 else torch.cat(made, dim=-1)
+
+
+# layout -> what makes it of a weight (out, in), and what multiplies by it
+_LAYING = {
+    PACKED: (_packed, by_onednn),
+    PLAIN: (lambda weight: weight, by_onednn),
+    ROWS: (torch.Tensor.contiguous, F.linear),
+    HALVES: (_halves, _by_fbgemm),
+}
+_UNFIT = (lambda weight: weight, widened)
+
+
+def fits(weight):
+    """Returns whether float16, whose range is narrower than bfloat16's, holds a weight as well as sums need it."""
+    return weight.dtype == torch.float16 or _SMALLEST <= weight.abs().amax().item() <= _LARGEST
+
+
+class Product:
+    """x W^T + b of one layer, with its weight in one layout, for at most so many tokens."""
+
+    def __init__(self, layer, turned, layout, most=math.inf):
+        self.weight, self.bias, self.layout, self.most = layer.weight, getattr(layer, "bias", None), layout, most
+        self.version, self.place = self.weight._version, self.weight.data_ptr()
+        self.plain = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
+        lay, self.multiply = _LAYING[layout] if layout != HALVES or fits(self.plain) else _UNFIT
+        self.given = lay(self.plain)
+        self.is_copy = self.given is not self.plain
+        self.sums = self._sums()
+
+    def __call__(self, x):
+        if x.numel() > self.most * x.shape[-1]:
+            return F.linear(x, self.plain, self.bias)
+        return self.multiply(x, self.given, self.bias)
+
+    def is_of(self, layer):
+        """Returns whether a layer's weight is the one that was laid out, as far as PyTorch counts changes."""
+        weight, bias = layer.weight, getattr(layer, "bias", None)
+        same = weight is self.weight and bias is self.bias
+        return same and (weight._version, weight.data_ptr()) == (self.version, self.place)
+
+    def is_equal(self):
+        """Returns whether the weight is what was laid out, by sums that also see what PyTorch does not count."""
+        return torch.equal(self.sums, self._sums())
+
+    def _sums(self):
+        """Returns the sum of the bits of each column; of a weight that is used as it is, none."""
+        weight = self.weight.detach()
+        if not self.is_copy:
+            return torch.empty(0)
+        pairs = weight.dtype == torch.float32 or (weight.is_contiguous() and weight.shape[-1] % 2 == 0)
+        # two numbers of 16 bits as one of 32, which PyTorch sums 15 times as fast
+        return weight.view(torch.int32 if pairs else torch.int16).sum(dim=0, dtype=torch.int32)

@@ -1,0 +1,74 @@
+"""x W^T + b for any use, gradients too, where PyTorch's own way is slow on this machine's processor."""
+
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from .layouts import by_onednn, has_onednn, lacks, processor, widened
+
+# processor -> from so many outputs on oneDNN multiplies faster than MKL, PyTorch's own in float32, weights as they are
+OUTPUTS = {"AMD": 1, "older AMD": 2**14}
+_LEAST = 2**18  # numbers of a weight for which it pays: oneDNN prepares each new shape for a millisecond
+
+
+class ByOneDNN(torch.autograd.Function):
+    """x (..., in) times weight (out, in), + bias (out,); its gradients are such products too."""
+
+    @staticmethod
+    def forward(x, weight, bias):
+        return by_onednn(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        asked, rows = ctx.needs_input_grad, grad.reshape(-1, grad.shape[-1])
+        of_x = multiply(grad, weight.T) if asked[0] else None
+        of_weight = of_bias = None
+        if asked[1]:
+            x = x.reshape(-1, x.shape[-1])
+            # as the weight lies: a parameter's gradient is laid out as it is
+            of_weight = multiply(rows.T, x.T) if weight.is_contiguous() else multiply(x.T, rows.T).T
+        if asked[2]:
+            of_bias = rows.sum(0)
+        return of_x, of_weight, of_bias
+
+    @staticmethod
+    def jvp(ctx, x_tangent, weight_tangent, bias_tangent):
+        x, weight = ctx.saved_tensors
+        changes = [] if x_tangent is None else [F.linear(x_tangent, weight)]
+        changes += [] if weight_tangent is None else [F.linear(x, weight_tangent)]
+        changes += [] if bias_tangent is None else [bias_tangent.expand(*x.shape[:-1], -1)]
+        return sum(changes)
+
+    @staticmethod
+    def vmap(info, in_dims, x, weight, bias):
+        return torch.vmap(F.linear, in_dims)(x, weight, bias), 0
+
+
+def multiply(x, weight, bias=None):
+    """Returns x (..., in) times weight (out, in), + bias (out,), to the rounding of its type what PyTorch's own is."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.is_cpu or torch.is_autocast_enabled("cpu"):
+        return F.linear(x, weight, bias)
+    if lacks(x.dtype) and weight.dtype == x.dtype:
+        return widened(x, weight, bias)
+    if x.dtype == torch.float32 and is_slow(weight) and is_plain(x, weight):
+        return ByOneDNN.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def is_slow(weight):
+    """Returns whether oneDNN multiplies a weight (out, in) in float32 faster than PyTorch's own way."""
+    outputs = OUTPUTS.get(processor())
+    return outputs is not None and len(weight) >= outputs and weight.numel() >= _LEAST and has_onednn(torch.float32)
+
+
+def is_plain(x, weight):
+    """Returns whether these are tensors that hold numbers, and nobody watches what is done to them."""
+    plain = type(x) is torch.Tensor and type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.dtype == x.dtype
+    return plain and x.numel() > 0 and not is_in_torch_dispatch_mode()

@@ -1,0 +1,173 @@
+"""Products of plain calls and of training where PyTorch's own are slow: its numbers, and nothing is lost."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import gpt2_torch
+from gpt2_core import GPT2Config
+from gpt2_torch import layouts, multiply
+from tests.processors import pretended
+
+CONFIG = GPT2Config(vocab_size=90, n_positions=24, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2)
+CONFIG = dataclasses.replace(CONFIG, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+IDS = torch.tensor([[5, 6, 7, 5, 5, 9], [8, 5, 11, 12, 13, 89]])
+CLOSE = {"rtol": 2e-6, "atol": 2e-6}
+
+pytestmark = pytest.mark.skipif(not layouts.has_onednn(torch.float32), reason="PyTorch has no oneDNN here")
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) / 4
+
+
+X, WEIGHT, BIAS = drawn(2, 5, 12), drawn(7, 12, seed=1), drawn(7, seed=2)
+TURNED = drawn(12, 7, seed=3).T
+
+
+@pytest.fixture(autouse=True)
+def called(monkeypatch):
+    """Has small weights multiplied as large ones are on a processor of AMD's; returns the shapes oneDNN is given."""
+    pretended("AMD", monkeypatch)
+    monkeypatch.setattr(multiply, "_LEAST", 0)
+    shapes, function = [], multiply.by_onednn
+    monkeypatch.setattr(multiply, "by_onednn", lambda x, *rest: (shapes.append(tuple(x.shape)), function(x, *rest))[1])
+    return shapes
+
+
+def leaves(*tensors):
+    return [tensor.detach().requires_grad_() if tensor is not None else None for tensor in tensors]
+
+
+@pytest.mark.parametrize("bias", [BIAS, None], ids=["bias", "no bias"])
+@pytest.mark.parametrize("weight", [WEIGHT, TURNED], ids=["(out, in)", "(in, out)"])
+def test_numbers_and_gradients_are_pytorchs(weight, bias, called):
+    """First and second ones; a weight's lies as the weight does."""
+
+    def derived(function):
+        x, w, b = leaves(X, weight, bias)
+        y = function(x, w, b)
+        given = [x, w] if b is None else [x, w, b]
+        first = torch.autograd.grad(y.sin().sum(), given, create_graph=True)
+        second = torch.autograd.grad(sum(grad.cos().sum() for grad in first), given)
+        return [y, *first, *second]
+
+    found = derived(multiply.multiply)
+    assert len(called) > 3 and found[2].stride() == weight.stride()
+    for ours, expected in zip(found, derived(F.linear), strict=True):
+        torch.testing.assert_close(ours, expected, **CLOSE)
+
+
+FUNC = torch.func
+TRANSFORMS = {
+    "grad": lambda f: FUNC.grad(lambda w: f(X, w, BIAS).sin().sum())(WEIGHT),
+    "vmap of x": lambda f: FUNC.vmap(f, (0, None, None))(X, WEIGHT, BIAS),
+    "vmap of all": lambda f: FUNC.vmap(f)(X, drawn(2, 7, 12), drawn(2, 7)),
+    "vmap of grad": lambda f: FUNC.vmap(FUNC.grad(lambda x: f(x, WEIGHT, BIAS).sin().sum()))(X),
+    "jacfwd": lambda f: FUNC.jacfwd(lambda x: f(x, WEIGHT, BIAS))(X),
+    "jvp of all": lambda f: FUNC.jvp(f, (X, WEIGHT, BIAS), (X.cos(), WEIGHT.cos(), BIAS.cos())),
+    "hessian": lambda f: FUNC.hessian(lambda w: f(X, w).sin().sum())(WEIGHT),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_transforms(transform):
+    for ours, expected in zip(transform(multiply.multiply), transform(F.linear), strict=True):
+        torch.testing.assert_close(ours, expected, **CLOSE)
+
+
+def trained(model):
+    out = model(IDS, labels=IDS)
+    out.loss.backward()
+    return {"logits": out.logits.detach()} | {name: weight.grad for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_models_gradients_are_pytorchs(tied, called, monkeypatch):
+    def model():
+        return gpt2_torch.GPT2LMHeadModel(dataclasses.replace(CONFIG, tie_word_embeddings=tied), seed=1).train()
+
+    ours = trained(model())
+    assert len(called) == 3 * (4 * CONFIG.n_layer + 1)  # each product, and the two of its gradients
+    pretended(None, monkeypatch)
+    called.clear()
+    expected = trained(model())
+    assert not called
+    for name, grad in expected.items():
+        torch.testing.assert_close(ours[name], grad, rtol=2e-5, atol=2e-6, msg=name)
+
+
+def test_of_an_older_one_only_heads_are_slow(called, monkeypatch):
+    pretended("older AMD", monkeypatch)
+    monkeypatch.setitem(multiply.OUTPUTS, "older AMD", CONFIG.vocab_size)
+    trained(gpt2_torch.GPT2LMHeadModel(dataclasses.replace(CONFIG, n_embd=16), seed=1).train())
+    assert called == [(2, 6, 16)]
+
+
+def with_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        return multiply.multiply(X, WEIGHT, BIAS)
+
+
+def with_a_subclass():
+    class Mine(torch.Tensor):
+        pass
+
+    return multiply.multiply(X, WEIGHT.as_subclass(Mine), BIAS)
+
+
+def compiled():
+    return torch.compile(multiply.multiply, backend="eager", fullgraph=True)(X, WEIGHT, BIAS)
+
+
+def counting_operations():
+    with FlopCounterMode(display=False) as counter:
+        y = multiply.multiply(X, WEIGHT, BIAS)
+    assert counter.get_total_flops() == 2 * X.numel() * len(WEIGHT)
+    return y
+
+
+def traced():
+    return torch.jit.trace(lambda x: multiply.multiply(x, WEIGHT, BIAS), X, check_trace=False)(X)
+
+
+def of_no_tokens():
+    return multiply.multiply(X[:0], WEIGHT, BIAS)
+
+
+def in_float64():
+    return multiply.multiply(X.double(), WEIGHT.double(), BIAS.double())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "run", [with_autocast, with_a_subclass, compiled, counting_operations, traced, of_no_tokens, in_float64]
+)
+def test_who_sees_pytorchs_own(run, called):
+    x = X[:0] if run is of_no_tokens else X
+    most = 2e-2 if run is with_autocast else 2e-6
+    found = run().double()
+    torch.testing.assert_close(found, F.linear(x, WEIGHT, BIAS).double(), rtol=most, atol=most)
+    assert not called
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("words", [3, 4096])
+@pytest.mark.parametrize("bias", [BIAS, None], ids=["bias", "no bias"])
+def test_16_bits_are_multiplied_in_float32(dtype, words, bias, monkeypatch):
+    """Where the processor has no instructions for them: rounded once; and they can be learnt from."""
+    pretended("older AMD", monkeypatch)
+    monkeypatch.setattr(layouts, "_WORDS", words)
+    given = [tensor.to(dtype) if tensor is not None else None for tensor in (X, WEIGHT, bias)]
+    x, w, b = leaves(*given)
+    y = multiply.multiply(x, w, b)
+    exact = F.linear(*(tensor.double() if tensor is not None else None for tensor in given))
+    most = torch.finfo(dtype).eps / 2 + 1e-6
+    torch.testing.assert_close(y.double(), exact, rtol=most, atol=2e-6)
+    y.sum().backward()
+    assert x.grad.dtype == w.grad.dtype == y.dtype == dtype
+    expected = w.detach().double().sum(0).expand(X.shape)
+    torch.testing.assert_close(x.grad.double(), expected, rtol=most, atol=1e-2)
