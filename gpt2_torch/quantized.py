@@ -19,6 +19,8 @@ from .layers import Conv1D
 MOST = 127  # of a weight; what comes in is 0 to 255
 _OUTPUTS = 4096  # of a weight that are rounded at a time: without a second copy of a head in float32
 _TINY = torch.finfo(torch.float32).tiny
+_HALF = 128  # of what comes in: two products of as much fit in 16 bits, two of 255 do not
+_HALVES = torch.tensor([0.0, _HALF], device="cpu").view(2, 1, 1)  # where each of the two begins
 _SPANS = 1 / 64, torch.finfo(torch.float32).max  # of a row that FBGEMM rounds as is done here
 
 
@@ -39,7 +41,7 @@ class Int8(nn.Module):
         self.sums = sums.mul_(scale)  # (out,) what each output gets for 1 more in all inputs
         self.bias = torch.zeros_like(scale) if bias is None else bias.detach().float()
         self.one, self.zero = torch.ones_like(scale), torch.zeros(len(scale), dtype=torch.int32)
-        self.packed = torch.ops.onednn.qlinear_prepack(whole, None) if has_onednn() else whole
+        self.product, self.packed = _laid_out(whole, self.one)
         # a second copy: oneDNN reads weights half as fast for one row, FBGEMM multiplies many rows half as fast
         self.single = _packed_by_fbgemm(whole, scale) if has_fbgemm() else None
 
@@ -54,8 +56,8 @@ class Int8(nn.Module):
     def rows(self, x):
         least, greatest = x.aminmax(dim=-1, keepdim=True)
         step = (greatest - least).div_(255).clamp_min_(_TINY)
-        whole = (x - least).mul_(step.reciprocal()).round_().to(torch.uint8)
-        y = (_onednn if self.packed.is_mkldnn else _plain)(whole, self).mul_(step * self.scale)
+        whole = (x - least).mul_(step.reciprocal()).round_()
+        y = self.product(whole, self).mul_(step * self.scale)
         return y.add_(torch.addcmul(self.bias, self.sums, least))
 
     def one_row(self, x):
@@ -83,14 +85,41 @@ class Int8(nn.Module):
         raise GPT2Error("a model in 8 bits cannot be saved: save the one that it was made of")
 
 
+def _laid_out(whole, one):
+    """Returns the fastest way that is right here, and a weight as it is read that way."""
+    if has_onednn():
+        return _onednn, torch.ops.onednn.qlinear_prepack(whole, None)
+    if not has_fbgemm() and has_halves() and _has_short_sums(whole):
+        return _halves, _packed_by_fbgemm(whole, one)
+    return _plain, whole
+
+
 def _onednn(whole, layer):
+    whole = whole.to(torch.uint8)
     return torch.ops.onednn.qlinear_pointwise.default(
         whole, 1.0, 0, layer.packed, layer.one, layer.zero, None, 1.0, 0, torch.float32, "none", [], ""
     )
 
 
+def _halves(whole, layer):
+    """The same for processors that add two products in 16 bits, which whole rows overflow and their halves do not."""
+    halves = (whole - _HALVES).clamp_(0, _HALF)  # (2, rows, in)
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+    return multiply(halves, 1.0, 0, layer.packed).sum(dim=0)
+
+
+def _has_short_sums(whole):
+    """Returns whether float32 holds whatever sums _halves adds up, so that it rounds once, as _plain does."""
+    for some in whole.split(_OUTPUTS):
+        exact = some.float()
+        largest = exact.sum(dim=1).abs_().add_(exact.abs_().sum(dim=1)).div_(2)  # of one sign only
+        if largest.amax() * _HALF > 2**24:
+            return False
+    return True
+
+
 def _plain(whole, layer):
-    """The same without oneDNN's private operations; float64 holds sums of such products exactly."""
+    """The same without private operations; float64 holds sums of such products exactly."""
     return F.linear(whole.double(), layer.packed.double()).float()
 
 
@@ -120,6 +149,19 @@ def has_onednn():
         layer = type("", (), {"one": torch.ones(16), "zero": torch.zeros(16, dtype=torch.int32)})
         layer.packed = torch.ops.onednn.qlinear_prepack(weight, None)
         return torch.equal(_onednn(x, layer).double(), F.linear(x.double(), weight.double()))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+@functools.cache
+def has_halves():
+    """Returns whether FBGEMM's products of given steps are there, and right of halves where sums are the largest."""
+    weight, x = torch.full((16, 1024), MOST, dtype=torch.int8), torch.full((2, 1024), 255.0)
+    weight[::2] *= -1
+    x[1] = torch.arange(1024) % 256
+    try:
+        layer = type("", (), {"packed": _packed_by_fbgemm(weight, torch.ones(16))})
+        return torch.equal(_halves(x, layer).double(), F.linear(x.double(), weight.double()))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
 

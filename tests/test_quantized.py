@@ -2,6 +2,7 @@
 
 import copy
 import io
+import platform
 import weakref
 from pathlib import Path
 
@@ -18,18 +19,29 @@ from gpt2_torch.quantized import Int8
 
 HELDOUT = Path(__file__).parent / "data" / "shakespeare" / "heldout.txt"
 ENDLESS = {"eos_token_id": [], "pad_token_id": 0}
+X86 = "x86_64", "amd64"
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
 
 
-@pytest.fixture(params=["onednn+fbgemm", "onednn", "fbgemm", "plain"])
-def way(request, monkeypatch):
-    """Has products computed by private operations of PyTorch, those of one row by FBGEMM, and without them."""
-    for name, has in (("onednn", quantized.has_onednn), ("fbgemm", quantized.has_fbgemm)):
-        if name not in request.param:
+def force(way, monkeypatch):
+    """Has products computed in a way; skips one that this PyTorch lacks, or that this processor computes wrongly."""
+    for name in ("onednn", "fbgemm", "halves"):
+        if name in way:
+            if not getattr(quantized, f"has_{name}")():
+                pytest.skip(f"PyTorch has no right {name} of 8 bits here")
+        elif name != "halves" or way == "plain":  # halves are not for where others are right: they may be there
             monkeypatch.setattr(quantized, f"has_{name}", lambda: False)
-        elif not has():
-            pytest.skip(f"PyTorch has no {name} of 8 bits here")
+
+
+@pytest.fixture(params=["onednn+fbgemm", "onednn", "fbgemm", "halves", "plain"])
+def way(request, monkeypatch):
+    """Private operations of PyTorch, those of one row by FBGEMM, those of rows in two halves, and without them."""
+    force(request.param, monkeypatch)
     return request.param
+
+
+def way_of(layer):
+    return layer.product.__name__.strip("_")
 
 
 def load(**options):
@@ -50,7 +62,7 @@ def test_a_product_is_what_numpy_says(way):
     weight, bias = r.normal(size=(24, 40)).astype(np.float32), r.normal(size=24).astype(np.float32)
     x = (r.normal(size=(7, 40)) * r.uniform(0.1, 30, size=(7, 1)) + 3).astype(np.float32)
     layer = Int8(torch.tensor(weight.T.copy()).T, torch.tensor(bias))  # as a Conv1D has it
-    assert layer.packed.is_mkldnn == ("onednn" in way)
+    assert way_of(layer) == {"onednn+fbgemm": "onednn", "fbgemm": "plain"}.get(way, way)
     expected = by_numpy(x, weight, bias)
     found = layer(torch.tensor(x)).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
@@ -89,13 +101,56 @@ def test_a_row_that_is_not_finite(way, number):
     torch.testing.assert_close(layer(x)[0], layer(x[0]), rtol=0, atol=0, equal_nan=True)
 
 
-def test_both_ways_give_the_same(monkeypatch):
-    if not quantized.has_onednn():
-        pytest.skip("PyTorch has no oneDNN of 8 bits here")
-    ids = torch.arange(60).view(2, 30)
-    first = load(quantize="int8")(ids).logits
+def test_halves_are_right_on_every_x86_processor(monkeypatch):
+    """Else what tests them would be skipped; they are only for where whole rows are wrong."""
+    if "fbgemm" not in torch.backends.quantized.supported_engines or platform.machine().lower() not in X86:
+        pytest.skip("PyTorch has no FBGEMM here, or one that is made for other processors")
+    assert quantized.has_halves()
     monkeypatch.setattr(quantized, "has_onednn", lambda: False)
-    torch.testing.assert_close(load(quantize="int8")(ids).logits, first, rtol=0, atol=1e-4)
+    for fbgemm in (False, True):
+        monkeypatch.setattr(quantized, "has_fbgemm", lambda found=fbgemm: found)
+        assert way_of(Int8(torch.ones(4, 4), None)) == ("plain" if fbgemm else "halves")
+
+
+@pytest.mark.parametrize("size", [(16, 1), (16, 41), (50, 768), (257, 1032)])
+def test_halves_give_the_same_to_the_last_bit(size, monkeypatch):
+    """Of 1032 numbers too, whose sums are the largest that float32 holds of any."""
+    force("halves", monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(size, generator=generator), torch.randn(size[0], generator=generator)
+    weight[0], weight[1], weight[2:4, ::2] = 1, -1, 2
+    x = torch.randn(70, size[1], generator=generator)
+    x[1:5] *= torch.tensor([[0], [1e-30], [1e-3], [1e30]])
+    x[5], x[6], x[7, ::2] = 3, 9, 9  # rows of one number, and of the greatest one in most places
+    x[6, 0] = -9
+    layer = Int8(weight, bias)
+    assert way_of(layer) == "halves"
+    monkeypatch.setattr(quantized, "has_halves", lambda: False)
+    plain = Int8(weight, bias)
+    for rows in (x, x[:1], x[5:7], x[6], x.view(7, 10, -1)):
+        assert torch.equal(layer(rows), plain(rows))
+
+
+@pytest.mark.parametrize("too_large", [False, True])
+def test_sums_too_large_for_halves(too_large, monkeypatch):
+    """Which would be rounded twice: such a layer is as if there were no halves."""
+    force("halves", monkeypatch)
+    weight = torch.ones(5000, 1033)
+    weight[:, ::2] *= -1
+    if too_large:
+        weight[4999] = 1  # 1033 * 127 * 128 is more than 2^24, with any number of -1 it is not
+    layer = Int8(weight, None)
+    assert way_of(layer) == ("plain" if too_large else "halves")
+    monkeypatch.setattr(quantized, "has_halves", lambda: False)
+    x = torch.rand(3, 1033, generator=torch.Generator().manual_seed(0)).sqrt()
+    assert torch.equal(layer(x), Int8(weight, None)(x))
+
+
+def test_all_ways_give_the_same(way, monkeypatch):
+    ids = torch.arange(60).view(2, 30)
+    found = load(quantize="int8")(ids).logits
+    force("plain", monkeypatch)
+    torch.testing.assert_close(load(quantize="int8")(ids).logits, found, rtol=0, atol=0 if way == "halves" else 1e-4)
 
 
 def perplexity(model, windows):
