@@ -43,6 +43,7 @@ def without_onednn(x, w):
 WAYS = {
     "float32, F.linear, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), F.linear),
     "float32, F.linear, (out, in)": (torch.float32, lambda w: w, F.linear),
+    "float32, oneDNN, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), by_onednn),
     "float32, oneDNN, (out, in)": (torch.float32, lambda w: w, by_onednn),
     "float32, oneDNN, packed": (torch.float32, packed(16), by_onednn),
     "bfloat16, F.linear, (in, out)": (torch.bfloat16, lambda w: w.t().contiguous().t(), F.linear),
