@@ -5,6 +5,7 @@ Intel oneDNN is, the default in 16 bits, unless weights were laid out for it. On
 for 16 bits PyTorch multiplies them one number at a time, a hundred times as slowly as float32.
 """
 
+import contextlib
 import functools
 import math
 import platform
@@ -30,8 +31,8 @@ class Ways(NamedTuple):
 FASTEST = {
     ("AMD", torch.float32): Ways((PACKED, PLAIN), (PACKED, PACKED)),
     ("AMD", torch.bfloat16): Ways((ROWS, ROWS), (PACKED, PACKED)),
-    # of 2 to 32 tokens packed weights would take a fifth less, for as much memory as all weights
-    ("older AMD", torch.float32): Ways((PLAIN, PLAIN), (PLAIN, PLAIN), most=48),
+    # packed weights would take up to a third off several tokens' products, for as much memory as all weights
+    ("older AMD", torch.float32): Ways((PLAIN, PLAIN), (PLAIN, PLAIN), most=64),
     # packed weights would take a sixth off the layers' products of several rows, for as much memory as all weights
     ("Intel with AMX", torch.float32): Ways((None, None), (None, PLAIN)),
     ("Intel with AMX", torch.bfloat16): Ways((PACKED, PACKED), (PACKED, PACKED)),
@@ -92,7 +93,8 @@ def has_fbgemm():
     """Returns whether PyTorch's products of weights in float16 are there, and right."""
     x, weight = torch.eye(16, 48, dtype=torch.float16), torch.arange(64 * 48).reshape(64, 48) % 7
     try:
-        found = _by_fbgemm(x, _halves(weight.half()), torch.ones(64, dtype=torch.float16))
+        with fbgemm():
+            found = _by_fbgemm(x, _halves(weight.half()), torch.ones(64, dtype=torch.float16))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
     return torch.equal(found, (weight.T[:16] + 1).half())
@@ -102,13 +104,19 @@ def _packed(weight):
     return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TOKENS)
 
 
-def _halves(weight):
+@contextlib.contextmanager
+def fbgemm():
+    """Has PyTorch lay weights out for FBGEMM, whichever engine a user chose for models of 8 bits."""
     engine = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"
     try:
-        return torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
+        yield
     finally:
         torch.backends.quantized.engine = engine
+
+
+def _halves(weight):
+    return torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
 
 
 def by_onednn(x, weight, bias):

@@ -15,6 +15,7 @@ from torch import nn
 from gpt2_core.errors import GPT2Error
 
 from .layers import Conv1D
+from .layouts import fbgemm
 
 MOST = 127  # of a weight; what comes in is 0 to 255
 _OUTPUTS = 4096  # of a weight that are rounded at a time: without a second copy of a head in float32
@@ -110,6 +111,8 @@ def _halves(whole, layer):
 
 def _has_short_sums(whole):
     """Returns whether float32 holds whatever sums _halves adds up, so that it rounds once, as _plain does."""
+    if whole.shape[1] * MOST * _HALF <= 2**24:
+        return True
     for some in whole.split(_OUTPUTS):
         exact = some.float()
         largest = exact.sum(dim=1).abs_().add_(exact.abs_().sum(dim=1)).div_(2)  # of one sign only
@@ -129,15 +132,11 @@ def _fbgemm(above, packed):
 
 
 def _packed_by_fbgemm(whole, scale):
-    zeros, engine = torch.zeros(len(scale), dtype=torch.long), torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the way to make its tensors is to go: then has_fbgemm says so
-            made = torch._make_per_channel_quantized_tensor(whole, scale.double(), zeros, 0)
+    zeros = torch.zeros(len(scale), dtype=torch.long)
+    with fbgemm(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the way to make its tensors is to go: then has_fbgemm says so
+        made = torch._make_per_channel_quantized_tensor(whole, scale.double(), zeros, 0)
         return torch.ops.quantized.linear_prepack(made, None)
-    finally:
-        torch.backends.quantized.engine = engine
 
 
 @functools.cache
