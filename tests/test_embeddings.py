@@ -54,7 +54,8 @@ def test_the_head_follows(framework, tied, tmp_path):
     model.resize_token_embeddings(45)
     run = framework.run(model, input_ids=IDS + 12, labels=IDS + 12)
     assert run["logits"].shape == (2, 6, 45) and np.isfinite(run["loss"])
-    require_close({"logits": framework.run(model, input_ids=IDS)["logits"][..., :40]}, {"logits": before}, 0.0)
+    # products of another number of columns may add up in another order
+    require_close({"logits": framework.run(model, input_ids=IDS)["logits"][..., :40]}, {"logits": before}, 1e-6)
     with pytest.raises(GPT2Error, match="must be from 0 to vocab_size - 1 = 44"):
         framework.run(model, input_ids=IDS + 40)
     generated = to_numpy(model.generate(IDS + 12, max_new_tokens=1))

@@ -1,6 +1,6 @@
 """Measures how fast gpt2_torch and gpt2_tf write and learn on a CPU, next to their peers and to the machine's limits.
 
-python tests/bench/speed.py [--rounds 3] [--only NAME ...] [--write] [--json FILE]
+python tests/bench/speed.py [--rounds 3] [--only NAME ...] [--brief] [--write] [--json FILE]
 
 A GPT-2 of 124M random weights, greedy. Each contender runs in a process of its own, on two threads; they take turns
 within a round, medians are told with half their spread. All in float32 must give the same tokens. --write puts the
@@ -138,6 +138,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--brief", action="store_true", help="neither training nor growth with context and batch")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--elder", type=Path, default=ROOT / ".bench", help="environment of transformers 4")
@@ -150,12 +151,12 @@ def main():
             for name in options.only:
                 if (name != ELDER or number == 0) and (run := written(name, folder, JOBS, options.elder)):
                     runs.setdefault(name, []).append(run)
-            for name in LEARNERS if options.only == list(CONTENDERS) else ():
+            for name in LEARNERS if options.only == list(CONTENDERS) and not options.brief else ():
                 if run := child(f"{name} learns", ROOT / "tests/bench/learners.py", name, folder):
                     found = {"forward, s": run["forward"], "step, s": run["step"], "peak MB": run["peak MB"]}
                     learnt.setdefault(name, []).append(found | {"loss": run["loss"]})
         for name in options.only:
-            if name in GROWING and (run := grown(name, folder, options.elder)):
+            if name in GROWING and not options.brief and (run := grown(name, folder, options.elder)):
                 growing[name] = run
     print("\r\033[K", end="", file=sys.stderr)
     if learnt:
