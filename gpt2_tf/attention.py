@@ -10,6 +10,7 @@ from keras import ops
 
 from .dropout import dropout
 from .layers import Conv1D, wide
+from .matmul import similarities, weighted
 
 _OWNED = contextvars.ContextVar("owned", default=None)
 
@@ -101,7 +102,7 @@ class MultiHead(keras.layers.Layer):
         dtype, wider = self.compute_dtype, wide(self.compute_dtype)
         if self.upcast:
             q, k = ops.cast(q, wider), ops.cast(k, wider)
-        w = ops.cast(ops.matmul(q * self.scale, ops.transpose(k, (0, 1, 3, 2))), wider)  # (B, H, T, S)
+        w = ops.cast(similarities(q * self.scale, k), wider)  # (B, H, T, S)
         lowest, never = ops.cast(np.finfo(wider).min, wider), ops.cast(-np.inf, wider)
         w = ops.where(keep, w, ops.where(causal, lowest, never))
         # of a single key, a prompt of one token, the softmax is 1; Keras would warn of it
@@ -113,7 +114,7 @@ class MultiHead(keras.layers.Layer):
         w = self.probabilities(q, k, *visible)
         if head_mask is not None:
             w = w * ops.cast(head_mask, w.dtype)[:, None, None]
-        return self.merge_heads(ops.matmul(dropout(w, self.attn_dropout, seed), v)), w
+        return self.merge_heads(weighted(dropout(w, self.attn_dropout, seed), v)), w
 
 
 class Attention(MultiHead):

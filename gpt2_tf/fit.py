@@ -6,6 +6,7 @@ from keras import ops
 from gpt2_core.errors import GPT2Error
 from gpt2_core.outputs import ModelOutput
 
+from .matmul import products_by_xla
 from .updates import updates_by_xla
 
 
@@ -38,7 +39,7 @@ class FitMixin:
             self.optimizer.build(self.trainable_variables)
 
     def train_step(self, *given):
-        with updates_by_xla(self):
+        with updates_by_xla(self), products_by_xla(self):
             return super().train_step(*given)
 
     def own_loss(self, out, **targets):

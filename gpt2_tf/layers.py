@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .matmul import product, scores
 from .parameters import parameter
 
 
@@ -24,28 +25,6 @@ def as_int32(x):
     if keras.backend.standardize_dtype(x.dtype) in ("int64", "uint32", "uint64"):
         x = ops.clip(x, 0 if "uint" in str(x.dtype) else -(2**31), 2**31 - 1)
     return ops.cast(x, "int32")
-
-
-def product(x, weight):
-    """Returns x (..., n_in) times weight (n_in, n_out), as a product of two axes: of more Keras asks TensorFlow for the
-    shape by nine operations, which take longer than one row does."""
-    if len(x.shape) == 2:
-        return ops.matmul(x, weight)
-    n_in, n_out = weight.shape
-    return ops.reshape(ops.matmul(ops.reshape(x, (-1, n_in)), weight), (-1, *ops.shape(x)[1:-1], n_out))
-
-
-def scores(x, rows):
-    """Returns x (..., C) times each of rows (K, C), (..., K)."""
-    if keras.config.backend() != "tensorflow":
-        return product(x, ops.transpose(rows))
-    import tensorflow as tf
-
-    # Keras has no product that transposes as it multiplies: it would copy a table of words in each eager call, and
-    # its gradient in each step of training
-    K, C = rows.shape
-    flat = tf.matmul(ops.reshape(x, (-1, C)), rows, transpose_b=True)
-    return flat if len(x.shape) == 2 else ops.reshape(flat, (-1, *ops.shape(x)[1:-1], K))
 
 
 class Conv1D(keras.layers.Layer):

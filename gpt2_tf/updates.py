@@ -5,6 +5,8 @@ import functools
 
 import keras
 
+from .matmul import may_compile
+
 
 @contextlib.contextmanager
 def updates_by_xla(model):
@@ -21,17 +23,10 @@ def updates_by_xla(model):
 
 
 def suits(model):
-    """Whether the updates become a graph on a CPU that Keras was left free to compile, of Keras' own code alone."""
-    if keras.config.backend() != "tensorflow" or model.asked_to_compile != "auto":
-        return False
-    import tensorflow as tf
-
+    """Whether a step may compile its updates, and they are of Keras' own code alone."""
     optimizer = model.optimizer
     return (
-        not tf.executing_eagerly()
-        and not model.jit_compile  # which compiles them with the rest of a step
-        and not tf.distribute.has_strategy()
-        and all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+        may_compile(model)
         and is_kerass(optimizer)
         and "apply" not in vars(optimizer)
         and is_kerass(optimizer._learning_rate)  # a schedule
@@ -39,26 +34,12 @@ def suits(model):
         # conditions, for which XLA copies the weights
         and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         and not optimizer.gradient_accumulation_steps
-        and has_xla()
     )
 
 
 def is_kerass(x):
     """Whether an object's class is Keras' own: what users write may do what XLA cannot."""
     return type(x).__module__.startswith("keras.src.")
-
-
-@functools.cache
-def has_xla():
-    """Whether this build of TensorFlow compiles for the processor."""
-    import tensorflow as tf
-
-    with tf.init_scope():
-        try:
-            tf.function(lambda: tf.constant(0), jit_compile=True)()
-        except tf.errors.OpError:
-            return False
-    return True
 
 
 def apply(model, plain, gradients, weights):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from gpt2_core import GPT2Error
 from gpt2_core.parity import require_close
-from gpt2_tf import TFGPT2LMHeadModel, updates
+from gpt2_tf import TFGPT2LMHeadModel, matmul
 from tests.frameworks import Keras
 from tests.heads import CONFIG
 
@@ -119,9 +119,9 @@ def test_without_xla(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(tf, "function", unknown)
-        assert updates.has_xla.__wrapped__() is False
-    assert updates.has_xla.__wrapped__() is True
-    monkeypatch.setattr(updates, "has_xla", lambda: False)
+        assert matmul.has_xla.__wrapped__() is False
+    assert matmul.has_xla.__wrapped__() is True
+    monkeypatch.setattr(matmul, "has_xla", lambda: False)
     model = create(SGD(0.1))
     trained(model)
     assert not compiled(model)
