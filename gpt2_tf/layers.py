@@ -54,6 +54,21 @@ class Linear(keras.layers.Layer):
         return x if self.bias is None else x + self.bias
 
 
+def rows_of(table, ids):
+    """Returns the rows (..., C) of a table (rows, C) that ids (...) name, with all of their gradients in one table."""
+    if keras.config.backend() != "tensorflow":
+        return ops.take(table, ids, axis=0)
+    import tensorflow as tf
+
+    # TensorFlow's own are a row for each id. Keras' optimizers do not add up those of one id before they square them: a
+    # word that a batch has twice would get another step than in PyTorch
+    @tf.custom_gradient
+    def run(table):
+        return tf.gather(table, ids), lambda share: tf.math.unsorted_segment_sum(share, ids, table.shape[0])
+
+    return run(table)
+
+
 class Embedding(keras.layers.Layer):
     """Rows of a table (rows, C)."""
 
@@ -65,7 +80,7 @@ class Embedding(keras.layers.Layer):
     def call(self, ids):
         # a graph cannot refuse an id that the table lacks: NaN tells of it where TensorFlow would take another row
         inside = ops.logical_and(ids >= 0, ids < self.weight.shape[0])
-        x = ops.take(self.weight, ops.where(inside, ids, 0), axis=0)
+        x = rows_of(ops.convert_to_tensor(self.weight), ops.where(inside, ids, 0))
         return ops.cast(ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype)), self.compute_dtype)
 
     def scores(self, x):

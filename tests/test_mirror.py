@@ -54,6 +54,7 @@ FUNCTIONS = {
     "heads.check_tied": "PyTorch users load state_dicts",
     "heads.LanguageModel._load_from_state_dict": "PyTorch users load state_dicts",
     "layers.as_int32": "PyTorch counts in 64 bits",
+    "layers.rows_of": "PyTorch's own gradient is one table",
     "losses.entropies": "PyTorch's are a class, see gradients.py",
     "heads.GPT2LMHeadModel.own_loss": "fit's loss; PyTorch has no fit",
     "heads.GPT2DoubleHeadsModel.own_loss": "fit's loss; PyTorch has no fit",

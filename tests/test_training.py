@@ -235,6 +235,26 @@ class TestKeras:
 
         assert losses(1) == losses(1) != losses(2)
 
+    @pytest.mark.parametrize("asked", ["auto", False])
+    @pytest.mark.parametrize("head", LEARNERS)
+    def test_adam_steps_as_pytorchs_does(self, head, asked):
+        """Of words that a batch has several times, too: what their places add up to is squared, not each alone."""
+        config = dataclasses.replace(CONFIG, **NO_DROPOUT, tie_word_embeddings=False)
+        inputs, targets = labelled(head)
+        model, theirs = (runner.create(head, config, seed=3, dtype="float64") for runner in (Keras(), Torch()))
+        model.compile(keras.optimizers.Adam(0.01, epsilon=1e-12), jit_compile=asked)
+        optimizer = torch.optim.Adam(theirs.train().parameters(), 0.01, eps=1e-12)
+        given = {name: torch.as_tensor(x) for name, x in {**inputs, **targets}.items()}
+        for _ in range(3):
+            model.train_on_batch({**inputs, **targets})
+            optimizer.zero_grad()
+            objective(theirs(**given)).backward()
+            optimizer.step()
+        ours, expected = (runner.weights(x) for runner, x in ((Keras(), model), (Torch(), theirs)))
+        # others may have gradients that are rounding alone, of which Adam makes whole steps
+        tables = ("transformer.wte.weight", "transformer.wpe.weight")
+        require_close({name: ours[name] for name in tables}, {name: expected[name] for name in tables}, 1e-9)
+
     def test_two_replicas_learn_as_one(self):
         """MirroredStrategy over two logical CPUs, which must be made before TensorFlow starts."""
         done = subprocess.run(
