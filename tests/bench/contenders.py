@@ -3,8 +3,8 @@
 python tests/bench/contenders.py NAME FOLDER JOBS    prints a line of JSON
 
 NAME is a key of CONTENDERS, JOBS a JSON list of [name, rows, prompt, new]: greedy texts, of so many prompts of so many
-tokens. Each job is run once before it is timed; its first run is told too. This file runs also in an environment that
-has neither our packages nor PyTorch, that of transformers 4.
+tokens. Each job is run once before it is timed, unless that takes a minute; its first run is told too. This file runs
+also in an environment that has neither our packages nor PyTorch, that of transformers 4.
 """
 
 import gc
@@ -22,6 +22,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import numpy as np
 
 THREADS = 2
+LONG = 60  # seconds of a job that is not run again
 VOCABULARY = 50257
 
 
@@ -179,13 +180,13 @@ def main(name, folder, jobs):
     for job, rows, prompt, new in jobs:
         ids = random.integers(0, VOCABULARY, (rows, prompt))
         times = []
-        for _ in range(2):
+        while len(times) < 2 and sum(times) < LONG:
             gc.collect()
             start = time.perf_counter()
             out = contender.generate(ids, new)
             times.append(time.perf_counter() - start)
         assert out.shape == (rows, prompt + new), (name, job, out.shape)
-        found[job] = {"first": times[0], "seconds": times[1], "tokens": out[:, prompt:].tolist()}
+        found[job] = {"first": times[0], "seconds": times[-1], "tokens": out[:, prompt:].tolist()}
     found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(json.dumps(found))
 
