@@ -66,7 +66,7 @@ def rows_of(table, ids):
     def run(table):
         return tf.gather(table, ids), lambda share: tf.math.unsorted_segment_sum(share, ids, table.shape[0])
 
-    return run(table)
+    return run(tf.convert_to_tensor(table))
 
 
 class Embedding(keras.layers.Layer):
@@ -80,7 +80,7 @@ class Embedding(keras.layers.Layer):
     def call(self, ids):
         # a graph cannot refuse an id that the table lacks: NaN tells of it where TensorFlow would take another row
         inside = ops.logical_and(ids >= 0, ids < self.weight.shape[0])
-        x = rows_of(ops.convert_to_tensor(self.weight), ops.where(inside, ids, 0))
+        x = rows_of(self.weight, ops.where(inside, ids, 0))
         return ops.cast(ops.where(inside[..., None], x, ops.cast(np.nan, x.dtype)), self.compute_dtype)
 
     def scores(self, x):

@@ -67,7 +67,7 @@ def product(x, weight):
         return ops.matmul(x, weight)
     n_in, n_out = weight.shape
     flat = ops.reshape(x, (-1, n_in))
-    flat = by_xla(flat, ops.convert_to_tensor(weight)) if suits(x) else ops.matmul(flat, weight)
+    flat = by_xla(flat, weight) if suits(x) else ops.matmul(flat, weight)
     return ops.reshape(flat, (-1, *ops.shape(x)[1:-1], n_out))
 
 
@@ -120,7 +120,7 @@ def by_xla(a, b, transposed=False):
 
         return multiply(a, b, transpose_b=transposed), gradients
 
-    return run(a, b)
+    return run(a, tf.convert_to_tensor(b))
 
 
 def multiply(a, b, transpose_a=False, transpose_b=False):

@@ -242,8 +242,9 @@ class TestKeras:
         config = dataclasses.replace(CONFIG, **NO_DROPOUT, tie_word_embeddings=False)
         inputs, targets = labelled(head)
         model, theirs = (runner.create(head, config, seed=3, dtype="float64") for runner in (Keras(), Torch()))
-        model.compile(keras.optimizers.Adam(0.01, epsilon=1e-12), jit_compile=asked)
-        optimizer = torch.optim.Adam(theirs.train().parameters(), 0.01, eps=1e-12)
+        rate, betas = 2**-7, (0.875, 0.9375)  # Keras rounds them to float32, also for float64
+        model.compile(keras.optimizers.Adam(rate, *betas, epsilon=1e-18), jit_compile=asked)
+        optimizer = torch.optim.Adam(theirs.train().parameters(), rate, betas, eps=1e-18)
         given = {name: torch.as_tensor(x) for name, x in {**inputs, **targets}.items()}
         for _ in range(3):
             model.train_on_batch({**inputs, **targets})
