@@ -79,10 +79,13 @@ def ratios(found):
 
 
 def growth(found, kind):
-    """Returns a table of ms a token by context or by batch."""
+    """Returns a table of ms a token by context or by batch; – where the machine's noise was larger than that."""
     sizes = list(next(iter(found["growth"].values()))[kind])
     rows = [[kind, *sizes]]
-    rows += [[name, *(f"{kinds[kind][size]:.1f}" for size in sizes)] for name, kinds in found["growth"].items()]
+    rows += [
+        [name, *(f"{kinds[kind][size]:.1f}" if kinds[kind][size] > 0 else "–" for size in sizes)]
+        for name, kinds in found["growth"].items()
+    ]
     return table(rows)
 
 
@@ -99,7 +102,8 @@ def plot(found, path):
         for name, kinds in found["growth"].items():
             ours = name.startswith("gpt2_")
             line = {"linewidth": 2} if ours else {"linewidth": 1, "linestyle": "--"}
-            panel.plot([int(n) for n in kinds[kind]], list(kinds[kind].values()), label=name, **line)
+            known = {int(n): ms for n, ms in kinds[kind].items() if ms > 0}
+            panel.plot(list(known), list(known.values()), label=name, **line)
         panel.set(xlabel={"context": "tokens so far", "batch": "rows"}[kind], ylabel="ms a step", ylim=0)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=7)

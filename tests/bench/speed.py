@@ -10,6 +10,7 @@ must give the same tokens. --write puts the tables into docs/performance.md.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ LEARNERS = ("gpt2_torch", "transformers 5", "gpt2_tf", "KerasHub", "gpt2_tf, XLA
 GROWING = ("gpt2_torch fp32", "gpt2_torch bf16", "gpt2_torch int8", "gpt2_tf fp32", "transformers 5 fp32")
 GROWING += ("CTranslate2 fp32", "CTranslate2 int8")
 MORE = 12  # tokens, after the first two, that tell how long a step is
+TURNS = 3  # in which each size is asked for
 GROWTH = {
     "context": [(f"{n} tokens", 1, n - MORE // 2, str(n)) for n in (64, 256, 512, 1008)],
     "batch": [(f"{n} rows", n, 64 - MORE // 2, str(n)) for n in (1, 2, 4, 8, 16, 32)],
@@ -104,15 +106,22 @@ def figures(run):
 
 
 def grown(name, folder, elders):
-    """Returns ms of a step by context and by batch."""
+    """Returns ms of a step by context and by batch: of a few turns the median, since a difference doubles the noise."""
     sizes = [size for kind in GROWTH.values() for size in kind]
-    jobs = [(job, rows, prompt, new) for job, rows, prompt, _ in sizes for new in (2, 2 + MORE)]
-    jobs = [(f"{job}, {new}", rows, prompt, new) for job, rows, prompt, new in jobs]
+    jobs = [
+        (f"{job}, {new}, {turn}", rows, prompt, new)
+        for turn in range(TURNS)
+        for job, rows, prompt, _ in sizes
+        for new in (2, 2 + MORE)
+    ]
     if (run := written(name, folder, jobs, elders)) is None:
         return None
 
+    def seconds(job, new):
+        return statistics.median(run[f"{job}, {new}, {turn}"]["seconds"] for turn in range(TURNS))
+
     def step(job):
-        return 1000 * (run[f"{job}, {2 + MORE}"]["seconds"] - run[f"{job}, 2"]["seconds"]) / MORE
+        return 1000 * (seconds(job, 2 + MORE) - seconds(job, 2)) / MORE
 
     return {kind: {size: step(job) for job, _, _, size in found} for kind, found in GROWTH.items()}
 
