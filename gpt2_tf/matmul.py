@@ -9,12 +9,13 @@ from keras import ops
 
 _by_xla = contextvars.ContextVar("whether a step of fit is traced whose products XLA is to compute", default=False)
 _LEAST = 2**12  # numbers of a row of a batch for which it pays: each size takes some hundredths of a second to compile
+_ROWS = 256
 
 
 @contextlib.contextmanager
 def products_by_xla(model):
     """Has XLA compute the products that it computes faster, where this suits it, while a step of `fit` is traced."""
-    token = _by_xla.set(may_compile(model) and not has_onednn())
+    token = _by_xla.set(may_compile(model) and is_by_eigen())
     try:
         yield
     finally:
@@ -31,9 +32,21 @@ def may_compile(model):
         not tf.executing_eagerly()
         and not model.jit_compile  # which compiles them with the rest of a step
         and not tf.distribute.has_strategy()
-        and all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
+        and on_cpu()
         and has_xla()
     )
+
+
+def is_by_eigen():
+    """Whether TensorFlow's products are Eigen's."""
+    return on_cpu() and not has_onednn()
+
+
+def on_cpu():
+    """Whether TensorFlow has no other processor than the CPU."""
+    import tensorflow as tf
+
+    return all(device.device_type == "CPU" for device in tf.config.list_logical_devices())
 
 
 @functools.cache
@@ -81,7 +94,12 @@ def scores(x, rows):
     # its gradient in each step of training
     K, C = rows.shape
     flat = ops.reshape(x, (-1, C))
-    flat = by_xla(flat, rows, transposed=True) if suits(x) else tf.matmul(flat, rows, transpose_b=True)
+    if suits(x):
+        flat = by_xla(flat, rows, transposed=True)
+    elif is_by_eigen() and (flat.shape[0] or 1) <= _ROWS:
+        flat = tf.transpose(tf.matmul(rows, flat, transpose_b=True))
+    else:
+        flat = tf.matmul(flat, rows, transpose_b=True)
     return flat if len(x.shape) == 2 else ops.reshape(flat, (-1, *ops.shape(x)[1:-1], K))
 
 
