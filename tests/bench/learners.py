@@ -2,8 +2,8 @@
 
 python tests/bench/learners.py NAME FOLDER    prints a line of JSON
 
-Two rows of 256 tokens, float32, without dropout; the libraries' own AdamW. Keras' steps are those of one `fit`, as a
-graph or, where the name says so, compiled by XLA.
+Two rows of 256 tokens, without dropout; the libraries' own AdamW; float32 or, where the name says so, bfloat16, weights
+and all. Keras' steps are those of one `fit`, as a graph or, where the name says so, compiled by XLA.
 """
 
 import functools
@@ -20,7 +20,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import numpy as np
 
-from tests.bench.contenders import THREADS, VOCABULARY, tensorflow_threads
+from tests.bench.contenders import LONG, THREADS, VOCABULARY, tensorflow_threads
 
 ROWS, TOKENS, STEPS = 2, 256, 5
 DROPOUTS = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
@@ -30,6 +30,14 @@ def timed(run):
     start = time.perf_counter()
     found = run()
     return time.perf_counter() - start, found
+
+
+def repeated(run):
+    """Returns (seconds, result) of each of STEPS runs; of fewer where they take minutes."""
+    found, began = [], time.perf_counter()
+    while len(found) < STEPS and time.perf_counter() - began < LONG:
+        found.append(timed(run))
+    return found
 
 
 def torch_steps(model, ids):
@@ -50,27 +58,27 @@ def torch_steps(model, ids):
         with torch.no_grad():
             return float(model(ids, labels=ids).loss)
 
-    forwards = [timed(forward) for _ in range(STEPS)]
+    forwards = repeated(forward)
     model.train()
-    steps = [timed(step)[0] for _ in range(STEPS)]
+    steps = [seconds for seconds, _ in repeated(step)]
     return [seconds for seconds, _ in forwards], steps, forwards[0][1]
 
 
-def ours_in_torch(folder, ids):
+def ours_in_torch(folder, ids, dtype="float32"):
     import torch
 
     from gpt2_torch import GPT2LMHeadModel
 
     torch.set_num_threads(THREADS)
-    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, **DROPOUTS), ids)
+    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, dtype=dtype, **DROPOUTS), ids)
 
 
-def transformers(folder, ids):
+def transformers(folder, ids, dtype="float32"):
     import torch
     from transformers import GPT2LMHeadModel
 
     torch.set_num_threads(THREADS)
-    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, **DROPOUTS).eval(), ids)
+    return torch_steps(GPT2LMHeadModel.from_pretrained(folder, dtype=dtype, **DROPOUTS).eval(), ids)
 
 
 def keras_steps(model, x, y, loss, xla):
@@ -84,6 +92,7 @@ def keras_steps(model, x, y, loss, xla):
         def on_train_batch_end(self, batch, logs=None):
             steps.append(time.perf_counter() - self.began)
             losses.append(float(logs["loss"]))
+            self.model.stop_training = sum(steps) > LONG
 
     steps, losses = [], []
     model.compile(keras.optimizers.AdamW(1e-4), loss=loss, jit_compile=True if xla else "auto")
@@ -91,24 +100,25 @@ def keras_steps(model, x, y, loss, xla):
     targets = None if y is None else np.tile(y, (STEPS + 2, 1))
     model.fit(many, targets, batch_size=ROWS, verbose=0, shuffle=False, callbacks=[Clock()])
     model.predict_on_batch(x)
-    return [timed(lambda: model.predict_on_batch(x))[0] for _ in range(STEPS)], steps[1:], losses[0]
+    forwards = [seconds for seconds, _ in repeated(lambda: model.predict_on_batch(x))]
+    return forwards, steps[1:] or steps, losses[0]
 
 
-def ours_in_keras(folder, ids, xla=False):
+def ours_in_keras(folder, ids, xla=False, dtype="float32"):
     tensorflow_threads()
     from gpt2_tf import TFGPT2LMHeadModel
 
     ids = ids.astype("int32")
-    model = TFGPT2LMHeadModel.from_pretrained(folder, use_cache=False, **DROPOUTS)
+    model = TFGPT2LMHeadModel.from_pretrained(folder, use_cache=False, dtype=dtype, **DROPOUTS)
     return keras_steps(model, {"input_ids": ids, "labels": ids}, None, None, xla)
 
 
-def keras_hub(folder, ids, xla=False):
+def keras_hub(folder, ids, xla=False, dtype="float32"):
     tensorflow_threads()
     import keras
     import keras_hub
 
-    model = keras_hub.models.GPT2CausalLM.from_preset(folder, preprocessor=None, dropout=0.0)
+    model = keras_hub.models.GPT2CausalLM.from_preset(folder, preprocessor=None, dropout=0.0, dtype=dtype)
     x = {"token_ids": ids.astype("int32"), "padding_mask": np.ones(ids.shape, "int32")}
     labels = np.concatenate([ids[:, 1:], np.full((ROWS, 1), -100)], axis=1).astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
@@ -122,13 +132,18 @@ LEARNERS = {
     "KerasHub": keras_hub,
     "gpt2_tf, XLA": functools.partial(ours_in_keras, xla=True),
     "KerasHub, XLA": functools.partial(keras_hub, xla=True),
+    "gpt2_torch, bf16": functools.partial(ours_in_torch, dtype="bfloat16"),
+    "transformers 5, bf16": functools.partial(transformers, dtype="bfloat16"),
+    "gpt2_tf, bf16": functools.partial(ours_in_keras, dtype="bfloat16"),
+    "KerasHub, bf16": functools.partial(keras_hub, dtype="bfloat16"),
 }
 
 
 def main(name, folder):
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (ROWS, TOKENS))
     forwards, steps, loss = LEARNERS[name](folder, ids)
-    found = {"forward": statistics.median(forwards[1:]), "step": statistics.median(steps[1:]), "loss": loss}
+    found = {"forward": statistics.median(forwards[1:] or forwards), "step": statistics.median(steps[1:] or steps)}
+    found["loss"] = loss
     found["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(json.dumps(found))
 

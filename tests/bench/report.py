@@ -34,6 +34,8 @@ BARS = [
     ("step, s", "gpt2_torch", "transformers 5", 1.3),
     ("step, s", "gpt2_tf", "KerasHub", 1.5),
     ("step, s", "gpt2_tf, XLA", "KerasHub", 1.5),
+    ("step, s", "gpt2_torch, bf16", "transformers 5, bf16", 1.3),
+    ("step, s", "gpt2_tf, bf16", "KerasHub, bf16", 1.5),
 ]
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 WEIGHTS = 124439808

@@ -8,6 +8,7 @@ must give the same tokens. --write puts the tables into docs/performance.md.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -37,6 +38,7 @@ JOBS = [
 ELDER = "transformers 4 TF fp32"  # compiles for each length, a quarter of a minute: one round
 PATIENCE = 300  # seconds of a contender that is asked in one round only
 LEARNERS = ("gpt2_torch", "transformers 5", "gpt2_tf", "KerasHub", "gpt2_tf, XLA", "KerasHub, XLA")
+LEARNERS += tuple(f"{name}, bf16" for name in LEARNERS[:4])
 GROWING = ("gpt2_torch fp32", "gpt2_torch bf16", "gpt2_torch int8", "gpt2_tf fp32", "transformers 5 fp32")
 GROWING += ("CTranslate2 fp32", "CTranslate2 int8")
 MORE = 12  # tokens, after the first two, that tell how long a step is
@@ -93,6 +95,17 @@ def child(label, *arguments, python=sys.executable):
 def written(name, folder, jobs, elders):
     python = elder.python_of(elders) if name == ELDER else sys.executable
     return child(name, ROOT / "tests/bench/contenders.py", name, folder, json.dumps(jobs), python=python)
+
+
+def patiently(name, once, run):
+    """Returns what a contender is found to do; None where it took minutes in a round before, which `once` notes."""
+    if name in once:
+        return None
+    began = time.perf_counter()
+    found = run()
+    if name == ELDER or time.perf_counter() - began > PATIENCE:
+        once.add(name)
+    return found
 
 
 def figures(run):
@@ -154,21 +167,18 @@ def main():
     parser.add_argument("--json", type=Path)
     parser.add_argument("--elder", type=Path, default=ROOT / ".bench", help="environment of transformers 4")
     options = parser.parse_args()
-    runs, learnt, limits, growing, once = {}, {}, [], {}, {ELDER}
+    runs, learnt, limits, growing, once = {}, {}, [], {}, set()
     with tempfile.TemporaryDirectory() as folder:
         make(folder)
-        for number in range(options.rounds):
+        for _ in range(options.rounds):
             limits.append(child("the machine", "-c", LIMITS))
             for name in options.only:
-                if number and name in once:
-                    continue
-                began = time.perf_counter()
-                if run := written(name, folder, JOBS, options.elder):
+                if run := patiently(name, once, functools.partial(written, name, folder, JOBS, options.elder)):
                     runs.setdefault(name, []).append(run)
-                if time.perf_counter() - began > PATIENCE:
-                    once.add(name)
             for name in LEARNERS if options.only == list(CONTENDERS) and not options.brief else ():
-                if run := child(f"{name} learns", ROOT / "tests/bench/learners.py", name, folder):
+                label = f"{name} learns"
+                learn = functools.partial(child, label, ROOT / "tests/bench/learners.py", name, folder)
+                if run := patiently(label, once, learn):
                     found = {"forward, s": run["forward"], "step, s": run["step"], "peak MB": run["peak MB"]}
                     learnt.setdefault(name, []).append(found | {"loss": run["loss"]})
         for name in options.only:
