@@ -10,8 +10,10 @@ from tests.heads import CONFIG
 WORDS, WIDTH = 301, 24
 
 
-@pytest.fixture(params=["Eigen", "oneDNN"])
+@pytest.fixture(params=["Eigen", "oneDNN", "GPU"])
 def by_eigen(request, monkeypatch):
+    """Whether Eigen multiplies, on this pretended machine."""
+    monkeypatch.setattr(matmul, "on_cpu", lambda: request.param != "GPU")
     monkeypatch.setattr(matmul, "has_onednn", lambda: request.param == "oneDNN")
     return request.param == "Eigen"
 
@@ -54,7 +56,7 @@ def test_generate_has_the_table_first(by_eigen):
     products = [op for op in step.get_concrete_function().graph.get_operations() if op.type == "MatMul"]
     firsts = [op.inputs[0].shape[0] for op in products]
     assert (CONFIG.vocab_size in firsts) == by_eigen and len(firsts) == 4 * CONFIG.n_layer + 1
-    assert np.array_equal(tokens[:, :2], [[5, 6], [7, 8]]) and np.array_equal(tokens, greedy(model, 5))
+    assert np.array_equal(tokens, greedy(model, 5))
 
 
 def greedy(model, count):
