@@ -63,12 +63,12 @@ class Transformers(Torch):
 
     def load(self, folder):
         import torch
-        import transformers
+        from transformers import GPT2LMHeadModel, logging  # which is imported when it is asked for, seconds of it
 
         torch.set_num_threads(THREADS)
-        transformers.logging.set_verbosity_error()
+        logging.set_verbosity_error()
         began = time.perf_counter()
-        self.model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, self.dtype)).eval()
+        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, self.dtype)).eval()
         return began
 
     def generate(self, ids, new):

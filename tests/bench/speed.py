@@ -72,7 +72,8 @@ def make(folder):
     import gpt2_torch
     from gpt2_core import GPT2Config, GPT2Tokenizer
 
-    model = gpt2_torch.GPT2LMHeadModel(GPT2Config(), seed=0)
+    config = GPT2Config(embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)  # all learn the same thing
+    model = gpt2_torch.GPT2LMHeadModel(config, seed=0)
     model.save_pretrained(folder)
     model.save_pretrained(Path(folder) / "tf", format="tf-h5")
     GPT2Tokenizer.from_pretrained("gpt2").save_pretrained(folder)
@@ -186,8 +187,8 @@ def main():
                 growing[name] = run
     print("\r\033[K", end="", file=sys.stderr)
     if learnt:
-        losses = [learnt[name][0]["loss"] for name in LEARNERS[:3]]
-        assert max(losses) - min(losses) < 1e-3, f"the losses of {LEARNERS[:3]} differ: {losses}"
+        losses = {name: learnt[name][0]["loss"] for name in learnt if not name.endswith("bf16")}
+        assert max(losses.values()) - min(losses.values()) < 1e-3, f"the first losses differ: {losses}"
     found = {"limits": limits, "same": same_tokens(runs), "learning": learnt, "growth": growing}
     found["writing"] = {name: list(map(figures, each)) for name, each in runs.items()}
     print(report.text(found))
