@@ -136,11 +136,11 @@ def direct(model):
         heads = (*x.shape[:2], 3, config.n_head, config.head_dim)
         rows = x.view(-1, config.n_embd)  # of all texts, which is what matrices multiply
         for (scale, ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj), slots in zip(layers, past, strict=True):
-            q, *new = c_attn(ln_1(rows)).view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
+            q, *new = c_attn(ln_1(rows)).contiguous().view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
             k, v = (put(old, places, part)[:, :, :S] for old, part in zip(slots, new, strict=True))
             a = F.scaled_dot_product_attention(q, k, v, mask, is_causal=all_before and T > 1, scale=scale)
-            rows = rows + attn_proj(a.transpose(1, 2).reshape(rows.shape))
-            rows = rows + mlp_proj(act(c_fc(ln_2(rows))))
+            rows = rows + attn_proj(a.transpose(1, 2).reshape(rows.shape)).contiguous()
+            rows = rows + mlp_proj(act(c_fc(ln_2(rows)))).contiguous()
         return rows.view(x.shape)
 
     return step

@@ -24,7 +24,8 @@ class Ways(NamedTuple):
 
     one: tuple
     several: tuple
-    most: float = math.inf  # tokens that a layer, not the head, multiplies so: more of them go PyTorch's own way
+    most: float = math.inf  # tokens that a layer, not the head, multiplies so
+    most_transposed: float = math.inf  # that it multiplies as the transpose; more go PyTorch's own way
 
 
 # of the processors and types that were measured
@@ -32,7 +33,7 @@ FASTEST = {
     ("AMD", torch.float32): Ways((PACKED, PLAIN), (PACKED, PACKED)),
     ("AMD", torch.bfloat16): Ways((ROWS, ROWS), (PACKED, PACKED)),
     # packed weights would take up to a third off several tokens' products, for as much memory as all weights
-    ("older AMD", torch.float32): Ways((PLAIN, PLAIN), (PLAIN, PLAIN), most=64),
+    ("older AMD", torch.float32): Ways((PLAIN, PLAIN), (PLAIN, PLAIN), most=40, most_transposed=160),
     # packed weights would take a sixth off the layers' products of several rows, for as much memory as all weights
     ("Intel with AMX", torch.float32): Ways((None, None), (None, PLAIN)),
     ("Intel with AMX", torch.bfloat16): Ways((PACKED, PACKED), (PACKED, PACKED)),
@@ -128,6 +129,12 @@ def _by_fbgemm(x, weight, bias):
     return (y if bias is None else y.add_(bias)).to(x.dtype)
 
 
+def by_transpose(x, weight, bias):
+    """Returns x W^T + b as the transpose of W x^T, which MKL computes faster on AMD: laid out by columns."""
+    y = torch.addmm(bias[:, None], weight, x.reshape(-1, x.shape[-1]).T).T
+    return y.view(*x.shape[:-1], -1)
+
+
 def widened(x, weight, bias):
     """Returns x W^T + b of 16 bits, multiplied and summed in float32."""
     wide = x.float()
@@ -153,10 +160,11 @@ def fits(weight):
 
 
 class Product:
-    """x W^T + b of one layer, with its weight in one layout, for at most so many tokens."""
+    """x W^T + b of one layer, with its weight in one layout, for as many tokens as Ways says."""
 
-    def __init__(self, layer, turned, layout, most=math.inf):
-        self.weight, self.bias, self.layout, self.most = layer.weight, getattr(layer, "bias", None), layout, most
+    def __init__(self, layer, turned, layout, most=math.inf, most_transposed=math.inf):
+        self.weight, self.bias, self.layout = layer.weight, getattr(layer, "bias", None), layout
+        self.most, self.most_transposed = most, most_transposed
         self.version, self.place = self.weight._version, self.weight.data_ptr()
         self.plain = self.weight.detach().T if turned else self.weight.detach()  # (out, in)
         lay, self.multiply = _LAYING[layout] if layout != HALVES or fits(self.plain) else _UNFIT
@@ -165,9 +173,10 @@ class Product:
         self.sums = self._sums()
 
     def __call__(self, x):
-        if x.numel() > self.most * x.shape[-1]:
-            return F.linear(x, self.plain, self.bias)
-        return self.multiply(x, self.given, self.bias)
+        tokens = x.numel() // x.shape[-1]
+        if tokens <= self.most:
+            return self.multiply(x, self.given, self.bias)
+        return (by_transpose if tokens <= self.most_transposed else F.linear)(x, self.plain, self.bias)
 
     def is_of(self, layer):
         """Returns whether a layer's weight is the one that was laid out, as far as PyTorch counts changes."""

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import math
 import threading
 import warnings
 import weakref
@@ -46,7 +45,7 @@ class Products:
             if layer in self.made and not (self.made[layer].layout == layout and self.made[layer].is_of(layer)):
                 del self.made[layer]  # one layout at a time is in memory
             if layout is not None and layer not in self.made:
-                wanted.append((layer, turned, layout, self.ways.most if turned else math.inf))
+                wanted.append((layer, turned, layout, *(self.ways[2:] if turned else ())))
         self._lay_out(wanted)
         for layer, _ in self.layers:
             if layer in self.made:
@@ -59,7 +58,7 @@ class Products:
                 layer.__dict__.pop("product", None)
 
     def _lay_out(self, wanted):
-        if not any(layout == HALVES for _, _, layout, _ in wanted):
+        if not any(layout == HALVES for _, _, layout, *_ in wanted):
             self.made.update((given[0], Product(*given)) for given in wanted)
             return
         # FBGEMM lays out with one thread, 124M weights for 2.7 seconds: side by side, the largest first

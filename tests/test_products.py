@@ -116,6 +116,28 @@ def test_many_tokens_go_pytorchs_own_way(kind, monkeypatch):
     assert len(called) == len(made(model)) - 4 * CONFIG.n_layer * (most < 90)
 
 
+@pytest.mark.parametrize("past_modules", [True, False])
+@pytest.mark.parametrize("rows, transposed", [(1, False), (2, True), (5, True), (6, False)])
+def test_some_tokens_are_multiplied_as_their_transpose(kind, rows, transposed, past_modules, monkeypatch):
+    """On an older AMD, 41 to 160 of them: to float32's rounding what PyTorch's own products are."""
+    called, run = [], layouts.by_transpose
+    monkeypatch.setattr(layouts, "by_transpose", lambda *given: (called.append(1), run(*given))[1])
+    model, exact = model_of(), model_of("float64")
+    if not past_modules:
+        model.transformer.h[0].ln_1.register_forward_hook(lambda *given: None)
+    prompts = [[i % 90 for i in range(row, row + 30)] for row in range(rows)]
+    scores, expected = (torch.stack(m.generate(prompts, max_new_tokens=1, **ENDLESS).scores) for m in (model, exact))
+    assert len(called) == (4 * CONFIG.n_layer if transposed and made(model) and kind == "older AMD" else 0)
+    torch.testing.assert_close(scores.double(), expected, rtol=2e-6, atol=2e-6 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("shape", [(41, 24), (3, 20, 24)])
+def test_products_as_their_transpose_are_exact_in_float64(shape):
+    x, weight, bias = (torch.randn(size, dtype=torch.float64) for size in (shape, (70, 24), (70,)))
+    found, expected = layouts.by_transpose(x, weight, bias), torch.nn.functional.linear(x, weight, bias)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.skipif(not layouts.has_fbgemm(), reason="PyTorch has no FBGEMM here")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_halves_are_multiplied_exactly(dtype):
