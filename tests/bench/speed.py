@@ -4,7 +4,7 @@ python tests/bench/speed.py [--rounds 3] [--only NAME ...] [--brief] [--write] [
 
 A GPT-2 of 124M random weights, greedy. Each contender runs in a process of its own, on two threads; they take turns
 within a round, medians are told with half their spread; who takes minutes runs in the first one alone. All in float32
-must give the same tokens. --write puts the tables into docs/performance.md.
+must give the same tokens. --write puts the tables into docs/performance.md; --json keeps what was found so far.
 """
 
 import argparse
@@ -175,6 +175,13 @@ def main():
     parser.add_argument("--elder", type=Path, default=ROOT / ".bench", help="environment of transformers 4")
     options = parser.parse_args()
     runs, learnt, limits, growing, once = {}, {}, [], {}, set()
+    found = {"limits": limits, "learning": learnt, "growth": growing}
+
+    def keep():
+        found["writing"] = {name: list(map(figures, each)) for name, each in runs.items()}
+        if options.json:
+            options.json.write_text(json.dumps(found), encoding="utf-8")
+
     with tempfile.TemporaryDirectory() as folder:
         make(folder)
         for _ in range(options.rounds):
@@ -186,20 +193,20 @@ def main():
                 label = f"{name} learns"
                 learn = functools.partial(child, label, ROOT / "tests/bench/learners.py", name, folder)
                 if run := patiently(label, once, learn):
-                    found = {"forward, s": run["forward"], "step, s": run["step"], "peak MB": run["peak MB"]}
-                    learnt.setdefault(name, []).append(found | {"loss": run["loss"]})
+                    step = {"forward, s": run["forward"], "step, s": run["step"]}
+                    learnt.setdefault(name, []).append(step | {key: run[key] for key in ("peak MB", "loss")})
                     check_losses(learnt)
+            keep()
         for name in options.only:
             if name in GROWING and not options.brief and (run := grown(name, folder, options.elder)):
                 growing[name] = run
+                keep()
     print("\r\033[K", end="", file=sys.stderr)
-    found = {"limits": limits, "same": same_tokens(runs), "learning": learnt, "growth": growing}
-    found["writing"] = {name: list(map(figures, each)) for name, each in runs.items()}
+    found["same"] = same_tokens(runs)
+    keep()
     print(report.text(found))
     if options.write:
         report.write(found, ROOT / "docs/performance.md")
-    if options.json:
-        options.json.write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
