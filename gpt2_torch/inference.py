@@ -135,6 +135,7 @@ def direct(model):
         mask = None if all_before else added(visible_slots(kept, places)[0], x.dtype)
         heads = (*x.shape[:2], 3, config.n_head, config.head_dim)
         rows = x.view(-1, config.n_embd)  # of all texts, which is what matrices multiply
+        # products may come by columns; all that follows but activations wants rows
         for (scale, ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj), slots in zip(layers, past, strict=True):
             q, *new = c_attn(ln_1(rows)).contiguous().view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
             k, v = (put(old, places, part)[:, :, :S] for old, part in zip(slots, new, strict=True))

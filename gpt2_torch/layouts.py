@@ -25,7 +25,7 @@ class Ways(NamedTuple):
     one: tuple
     several: tuple
     most: float = math.inf  # tokens that a layer, not the head, multiplies so
-    most_transposed: float = math.inf  # that it multiplies as the transpose; more go PyTorch's own way
+    most_transposed: float = 0  # that it multiplies as the transpose; more go PyTorch's own way
 
 
 # of the processors and types that were measured
@@ -162,7 +162,7 @@ def fits(weight):
 class Product:
     """x W^T + b of one layer, with its weight in one layout, for as many tokens as Ways says."""
 
-    def __init__(self, layer, turned, layout, most=math.inf, most_transposed=math.inf):
+    def __init__(self, layer, turned, layout, most=math.inf, most_transposed=0):
         self.weight, self.bias, self.layout = layer.weight, getattr(layer, "bias", None), layout
         self.most, self.most_transposed = most, most_transposed
         self.version, self.place = self.weight._version, self.weight.data_ptr()

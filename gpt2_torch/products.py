@@ -39,13 +39,14 @@ class Products:
 
     def _of(self, rows, tokens):
         of_layers, of_head = self.ways[rows > 1]
+        most = self.ways.most, self.ways.most_transposed
         wanted = []
         for layer, turned in self.layers:
             layout = of_layers if turned else of_head
             if layer in self.made and not (self.made[layer].layout == layout and self.made[layer].is_of(layer)):
                 del self.made[layer]  # one layout at a time is in memory
             if layout is not None and layer not in self.made:
-                wanted.append((layer, turned, layout, *(self.ways[2:] if turned else ())))
+                wanted.append((layer, turned, layout, *(most if turned else ())))
         self._lay_out(wanted)
         for layer, _ in self.layers:
             if layer in self.made:

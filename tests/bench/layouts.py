@@ -42,6 +42,7 @@ def without_onednn(x, w):
 # name -> (dtype, layout of a weight (out, in), product)
 WAYS = {
     "float32, F.linear, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), F.linear),
+    "float32, as the transpose, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), lambda x, w: (w @ x.T).T),
     "float32, F.linear, (out, in)": (torch.float32, lambda w: w, F.linear),
     "float32, oneDNN, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), by_onednn),
     "float32, oneDNN, (out, in)": (torch.float32, lambda w: w, by_onednn),
