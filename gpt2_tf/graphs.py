@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from .attention import owned_caches
+from .matmul import rows_by_xla
 
 
 def in_float64():
@@ -52,7 +53,7 @@ def step_of(model, every):
         return lambda *given: model.step(*given, every=every)
 
     def run(tokens, cache, more):
-        with owned_caches():
+        with owned_caches(), rows_by_xla():
             return model.step(*tokens, cache, **more, every=every)
 
     made = []  # looked for once: that takes as long as some of a step's products

@@ -3,12 +3,17 @@
 import contextlib
 import contextvars
 import functools
+import math
 
 import keras
 from keras import ops
 
 _by_xla = contextvars.ContextVar("whether a step of fit is traced whose products XLA is to compute", default=False)
+_rows_by_xla = contextvars.ContextVar("whether a step of generate is, of which it is to compute one row's", default=False)
+_WIDE = ("float32", "float64")
 _LEAST = 2**12  # numbers of a row of a batch for which it pays: each size takes some hundredths of a second to compile
+_LARGE = 2**20  # numbers of a matrix that XLA multiplies one row by sooner than Eigen, which takes one core for it
+_PARTS = 16  # of one row, at most, which XLA multiplies side by side
 _ROWS = 256  # that Eigen multiplies by a table of words faster if the table comes first: 2 to 7 in a fifth of the time
 
 
@@ -22,19 +27,28 @@ def products_by_xla(model):
         _by_xla.reset(token)
 
 
+@contextlib.contextmanager
+def rows_by_xla():
+    """Has XLA multiply one row, where this suits it, while a step of `generate` is traced."""
+    token = _rows_by_xla.set(in_graph_on_cpu() and not has_onednn())
+    try:
+        yield
+    finally:
+        _rows_by_xla.reset(token)
+
+
 def may_compile(model):
     """Whether a step becomes a graph on a CPU, parts of which Keras was left free to compile."""
     if keras.config.backend() != "tensorflow" or model.asked_to_compile != "auto":
         return False
+    return not model.jit_compile and in_graph_on_cpu()  # jit_compile: they are compiled with the rest of a step
+
+
+def in_graph_on_cpu():
+    """Whether TensorFlow traces a graph of one CPU, parts of which XLA can compile."""
     import tensorflow as tf
 
-    return (
-        not tf.executing_eagerly()
-        and not model.jit_compile  # which compiles them with the rest of a step
-        and not tf.distribute.has_strategy()
-        and on_cpu()
-        and has_xla()
-    )
+    return not tf.executing_eagerly() and not tf.distribute.has_strategy() and on_cpu() and has_xla()
 
 
 def on_cpu():
@@ -75,7 +89,7 @@ def product(x, weight):
         return ops.matmul(x, weight)
     n_in, n_out = weight.shape
     flat = ops.reshape(x, (-1, n_in))
-    flat = by_xla(flat, weight) if suits(x) else ops.matmul(flat, weight)
+    flat = by_xla(flat, weight) if suits(x) else chosen(flat, weight, ops.matmul, in_parts)
     return ops.reshape(flat, (-1, *ops.shape(x)[1:-1], n_out))
 
 
@@ -92,7 +106,7 @@ def scores(x, rows):
     if suits(x):
         flat = by_xla(flat, rows, transposed=True)
     elif not has_onednn() and on_cpu() and (flat.shape[0] or 1) <= _ROWS:  # a graph may not know how many: as of few
-        flat = tf.transpose(tf.matmul(rows, flat, transpose_b=True))
+        flat = chosen(flat, rows, table_first, table_first)
     else:
         flat = tf.matmul(flat, rows, transpose_b=True)
     return flat if len(x.shape) == 2 else ops.reshape(flat, (-1, *ops.shape(x)[1:-1], K))
@@ -108,11 +122,40 @@ def weighted(w, v):
     return by_xla(w, v) if suits(w, v) else ops.matmul(w, v)
 
 
+def table_first(x, rows):
+    """Returns x (N, C) times each of rows (K, C), (N, K)."""
+    import tensorflow as tf
+
+    return tf.transpose(tf.matmul(rows, x, transpose_b=True))
+
+
+def in_parts(x, weight):
+    """Returns x (1, n_in) times weight (n_in, n_out): the sum of products of parts, which XLA shares among the cores."""
+    import tensorflow as tf
+
+    n_in, n_out = weight.shape
+    parts = next(parts for parts in range(_PARTS, 0, -1) if n_in % parts == 0)
+    shares = tf.reshape(x, (parts, 1, -1)) @ tf.reshape(weight, (parts, -1, n_out))  # (parts, 1, n_out)
+    return tf.reduce_sum(shares, axis=0)
+
+
+def chosen(x, matrix, plain, alone):
+    """Returns plain(x, matrix) of rows x (N, C); in a step of `generate`, of one row, alone(x, matrix) by XLA."""
+    if not (_rows_by_xla.get() and x.dtype.name in _WIDE and math.prod(matrix.shape) >= _LARGE):
+        return plain(x, matrix)
+    import tensorflow as tf
+
+    matrix = tf.convert_to_tensor(matrix)
+    # these are what TensorFlow makes of its own `cond`, whose functions would take another second of a first call
+    several, one = tf.raw_ops.Switch(data=x, pred=tf.equal(tf.shape(x)[0], 1))
+    return tf.raw_ops.Merge(inputs=[plain(several, matrix), compiled(alone)(one, matrix)]).output
+
+
 def suits(*factors):
     """Whether XLA may compute products of these, (B, ..., T, N): it compiles anew for each size, of which only B may
     change from step to step."""
     return _by_xla.get() and all(
-        x.dtype.name in ("float32", "float64")
+        x.dtype.name in _WIDE
         and len(x.shape) > 2
         and None not in x.shape[1:]
         and x.shape[-2] * x.shape[-1] >= _LEAST
@@ -140,16 +183,13 @@ def multiply(a, b, transpose_a=False, transpose_b=False):
     """a times b: by XLA where b is transposed and of batches of matrices, else by Eigen, which is then as fast."""
     import tensorflow as tf
 
-    run = compiled if transpose_b or len(a.shape) > 2 else tf.matmul
+    run = compiled(tf.matmul) if transpose_b or len(a.shape) > 2 else tf.matmul
     return run(a, b, transpose_a, transpose_b)
 
 
-def compiled(*given):
-    return _compiled()(*given)
-
-
 @functools.cache
-def _compiled():
+def compiled(function):
+    """Returns a function that XLA compiles, once for each size of what it is given."""
     import tensorflow as tf
 
-    return tf.function(tf.matmul, jit_compile=True, autograph=False)
+    return tf.function(function, jit_compile=True, autograph=False)
