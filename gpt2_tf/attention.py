@@ -130,13 +130,15 @@ class Attention(MultiHead):
 
     def call(self, x, visible, past=None, head_mask=None, places=None, seed=None):
         q, k, v = (self.split_heads(part) for part in ops.split(self.c_attn(x), 3, axis=-1))  # each (B, H, T, D)
-        if places is not None:  # slots for them, made beforehand
-            k, v = put(past[0], places, k), put(past[1], places, v)
-        elif past is not None:
+        if past is not None and places is None:
             k = ops.concatenate([ops.cast(past[0], k.dtype), k], axis=2)  # (B, H, S, D)
             v = ops.concatenate([ops.cast(past[1], v.dtype), v], axis=2)
+        present = k, v
+        if places is not None:  # slots for them, made beforehand, of which the first ones may be seen
+            present = put(past[0], places, k), put(past[1], places, v)
+            k, v = (slots[:, :, : ops.shape(visible[0])[-1]] for slots in present)
         a, w = self.attend(q, k, v, visible, head_mask, seed)
-        return dropout(self.c_proj(a), self.resid_dropout, seed, 1), (k, v), w
+        return dropout(self.c_proj(a), self.resid_dropout, seed, 1), present, w
 
 
 class CrossAttention(MultiHead):

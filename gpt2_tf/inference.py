@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -9,6 +10,10 @@ from gpt2_core import generation
 
 from .graphs import graph, in_float64, step_of
 from .logits import best, pick, process
+from .matmul import on_cpu
+
+# how many tokens, of each row at least and of all rows, are read at a time on a CPU; measured
+PARTS = 256, 512
 
 
 class Decoder(generation.Decoder):
@@ -21,6 +26,7 @@ class Decoder(generation.Decoder):
         self.given = encoder_hidden_states, encoder_attention_mask
         self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
         self.cache = self.logits = None
+        self.in_parts = not stepped and keras.config.backend() == "tensorflow" and on_cpu()
 
     def allocate(self, prompts, slots):
         config = self.model.config
@@ -54,11 +60,14 @@ class Decoder(generation.Decoder):
 
     def compute(self, ids, positions, kept, first, every):
         places = np.arange(first, first + ids.shape[1])
-        given = [self.tensor(x) for x in (ids, positions, kept, places)]
         kind = every, self.encoder is None
         if kind not in self.steps:
             self.steps[kind] = step_of(self.model, every)
-        self.logits, self.cache = self.steps[kind](*given, self.cache, self.encoder, self.encoder_mask)
+        # with a token alone, or with guesses, free slots are seen too: the others would be copied
+        in_parts = self.in_parts and self.encoder is None and not every and ids.shape[1] > 1
+        for some, end in generation.parts(*ids.shape, first, *PARTS) if in_parts else [(slice(None), None)]:
+            given = [self.tensor(x) for x in (ids[:, some], positions[:, some], kept[:, :end], places[some])]
+            self.logits, self.cache = self.steps[kind](*given, self.cache, self.encoder, self.encoder_mask)
         self.encoder = None
 
     def select(self, rows):

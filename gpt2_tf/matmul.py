@@ -9,7 +9,9 @@ import keras
 from keras import ops
 
 _by_xla = contextvars.ContextVar("whether a step of fit is traced whose products XLA is to compute", default=False)
-_rows_by_xla = contextvars.ContextVar("whether a step of generate is, of which it is to compute one row's", default=False)
+_rows_by_xla = contextvars.ContextVar(
+    "whether a step of generate is, of which it is to compute one row's", default=False
+)
 _WIDE = ("float32", "float64")
 _LEAST = 2**12  # numbers of a row of a batch for which it pays: each size takes some hundredths of a second to compile
 _LARGE = 2**20  # numbers of a matrix that XLA multiplies one row by sooner than Eigen, which takes one core for it
@@ -130,7 +132,7 @@ def table_first(x, rows):
 
 
 def in_parts(x, weight):
-    """Returns x (1, n_in) times weight (n_in, n_out): the sum of products of parts, which XLA shares among the cores."""
+    """Returns x (1, n_in) times weight (n_in, n_out), as a sum of products of parts, which XLA gives to all cores."""
     import tensorflow as tf
 
     n_in, n_out = weight.shape
@@ -155,10 +157,7 @@ def suits(*factors):
     """Whether XLA may compute products of these, (B, ..., T, N): it compiles anew for each size, of which only B may
     change from step to step."""
     return _by_xla.get() and all(
-        x.dtype.name in _WIDE
-        and len(x.shape) > 2
-        and None not in x.shape[1:]
-        and x.shape[-2] * x.shape[-1] >= _LEAST
+        x.dtype.name in _WIDE and len(x.shape) > 2 and None not in x.shape[1:] and x.shape[-2] * x.shape[-1] >= _LEAST
         for x in factors
     )
 

@@ -122,13 +122,15 @@ class Attention(MultiHead):
 
     def forward(self, x, visible, past=None, head_mask=None, places=None, lean=None):
         q, k, v = (self.split_heads(part) for part in self.c_attn(x).chunk(3, dim=-1))  # each (B, H, T, D)
-        if places is not None:  # slots for them, made beforehand
-            k, v = put(past[0], places, k), put(past[1], places, v)
-        elif past is not None:
+        if past is not None and places is None:
             k = torch.cat([past[0].to(k), k], dim=2)  # (B, H, S, D)
             v = torch.cat([past[1].to(v), v], dim=2)
+        present = k, v
+        if places is not None:  # slots for them, made beforehand, of which the first ones may be seen
+            present = put(past[0], places, k), put(past[1], places, v)
+            k, v = (slots[:, :, : visible[0].shape[-1]] for slots in present)
         a, w = self.attend(q, k, v, visible, head_mask, lean)
-        return self.resid_dropout(self.c_proj(a)), (k, v), w
+        return self.resid_dropout(self.c_proj(a)), present, w
 
 
 class CrossAttention(MultiHead):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 
 import numpy as np
 import torch
@@ -122,7 +121,9 @@ def direct(model):
     @torch.inference_mode()
     def step(input_ids, position_ids, kept, places, past, first, every):
         hidden = []
-        for some, end in parts(*input_ids.shape, first, least, together) if on_cpu else [(slice(None), None)]:
+        for some, end in (
+            generation.parts(*input_ids.shape, first, least, together) if on_cpu else [(slice(None), None)]
+        ):
             x = read(input_ids[:, some], position_ids[:, some], kept[:, :end], places[some], past)
             hidden.append(x if every else x[:, -1:])
         return model.logits(trunk.ln_f(torch.cat(hidden, dim=1) if every else hidden[-1]))
@@ -145,16 +146,6 @@ def direct(model):
         return rows.view(x.shape)
 
     return step
-
-
-def parts(rows, tokens, first, least, together):
-    """Yields slices of a step's tokens to be read one after the other, and how many slots each sees, from `first` on.
-
-    What layers hand to each other then is memory that the process has, instead of what the system hands out anew.
-    """
-    count = -(-tokens // max(least, together // rows))
-    for start, stop in itertools.pairwise(tokens * i // count for i in range(count + 1)):
-        yield slice(start, stop), first + stop
 
 
 def is_as_made(module):

@@ -65,7 +65,6 @@ FUNCTIONS = {
     "attention.owned_caches": "PyTorch writes into a cache anyway",
     "inference.direct": "Keras calls a step's layers once, when its graph is made",
     "inference.is_as_made": "Keras calls a step's layers once, when its graph is made",
-    "inference.parts": "see inference.direct",
     "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }
@@ -106,7 +105,7 @@ LOCAL_NAMES = {
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
     "attention.put": {"owned", "D", "shape", "rows", "filled"},  # PyTorch has index_copy_
-    "inference.Decoder.compute": {"kind"},  # see graphs.py
+    "inference.Decoder.compute": {"in_parts", "kind", "some", "end"},  # see graphs.py; PyTorch: in inference.direct
     "inference.Decoder.process": {"kinds", "run", "scores"},
     "inference.Decoder.pick": {"uniforms"},
     "inference.Decoder.tensor": {"array"},  # Keras counts in 32 bits

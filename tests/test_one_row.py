@@ -1,4 +1,4 @@
-"""One row's products in Keras' `generate` by XLA: TensorFlow's own numbers, for one row alone, and only where it pays."""
+"""One row's products by XLA in Keras' `generate`: TensorFlow's own numbers, and only where it pays."""
 
 import dataclasses
 
@@ -76,7 +76,9 @@ def test_the_same_logits(seed, prompts, monkeypatch):
     """In float64 to its rounding, in float32 to its own, the same tokens; of random shapes and options."""
     config = dataclasses.replace(random_config(seed, "lm_head"), add_cross_attention=False)
     for dtype, tolerance in [("float64", 1e-12), ("float32", 1e-5)]:
-        ours, plain = (run(prompts, dtype=dtype, config=config) for run in (written, lambda *a, **k: plainly(monkeypatch, *a, **k)))
+        ours, plain = (
+            run(prompts, dtype=dtype, config=config) for run in (written, lambda *a, **k: plainly(monkeypatch, *a, **k))
+        )
         largest = max(np.abs(x).max() for x in plain.scores)
         np.testing.assert_allclose(np.stack(ours.scores), np.stack(plain.scores), rtol=0, atol=tolerance * largest)
         assert dtype == "float32" or np.array_equal(ours.sequences, plain.sequences)
@@ -122,7 +124,11 @@ def test_nor_other_calls(wrong):
     model = TFGPT2LMHeadModel(CONFIG, seed=1)
     model.generate([[5]], max_new_tokens=2)
     ids = np.array([[5]])
-    for logits in (model(ids).logits, tf.function(model)(tf.constant(ids)).logits, model.predict(ids, verbose=0).logits):
+    for logits in (
+        model(ids).logits,
+        tf.function(model)(tf.constant(ids)).logits,
+        model.predict(ids, verbose=0).logits,
+    ):
         assert np.any(logits)
     assert not matmul._rows_by_xla.get()
 

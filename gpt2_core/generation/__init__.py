@@ -1,7 +1,7 @@
 """Continuing prompts: settings, plans, loops. The frameworks compute scores and pick from them."""
 
 from .call import check_call, fields, functions, run, texts_of, written
-from .decoder import Decoder
+from .decoder import Decoder, parts
 from .loop import Found, Given
 from .plan import LogitsStep, Plan, end_tokens, plan
 from .prompts import lists
@@ -24,6 +24,7 @@ __all__ = [
     "fields",
     "functions",
     "lists",
+    "parts",
     "pieces",
     "plan",
     "run",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,17 @@ from .prompts import Rows, aligned
 
 _GRAIN = 64  # slots of a cache come in multiples of this, so that what is compiled for one length serves many
 _AHEAD = 128  # slots that a cache is made, and grows, beyond its tokens: a step reads free ones too
+
+
+def parts(rows: int, tokens: int, first: int, least: int, together: int) -> Iterator[tuple[slice, int]]:
+    """Yields slices of a step's tokens to be read one after the other, and how many slots each sees, from `first` on.
+
+    What layers hand to each other then is memory that the process has, instead of what the system hands out anew, and
+    attention does not multiply what it is not to see. least, together: tokens of each row at least, and of all rows.
+    """
+    count = -(-tokens // max(least, together // rows))
+    for start, stop in itertools.pairwise(tokens * i // count for i in range(count + 1)):
+        yield slice(start, stop), first + stop
 
 
 class Decoder(abc.ABC):
