@@ -9,9 +9,7 @@ import keras
 from keras import ops
 
 _by_xla = contextvars.ContextVar("whether a step of fit is traced whose products XLA is to compute", default=False)
-_rows_by_xla = contextvars.ContextVar(
-    "whether a step of generate is, of which it is to compute one row's", default=False
-)
+_rows_by_xla = contextvars.ContextVar("whether a step of generate is, and XLA is to multiply one row", default=False)
 _WIDE = ("float32", "float64")
 _LEAST = 2**12  # numbers of a row of a batch for which it pays: each size takes some hundredths of a second to compile
 _LARGE = 2**20  # numbers of a matrix that XLA multiplies one row by sooner than Eigen, which takes one core for it
@@ -148,7 +146,7 @@ def chosen(x, matrix, plain, alone):
     import tensorflow as tf
 
     matrix = tf.convert_to_tensor(matrix)
-    # these are what TensorFlow makes of its own `cond`, whose functions would take another second of a first call
+    # what TensorFlow makes of its own `cond`, two functions of which would take half a second or more of a first call
     several, one = tf.raw_ops.Switch(data=x, pred=tf.equal(tf.shape(x)[0], 1))
     return tf.raw_ops.Merge(inputs=[plain(several, matrix), compiled(alone)(one, matrix)]).output
 
