@@ -45,7 +45,7 @@ def may_compile(model):
 
 
 def in_graph_on_cpu():
-    """Whether TensorFlow traces a graph of one CPU, parts of which XLA can compile."""
+    """Whether TensorFlow traces a graph for the CPU alone, parts of which XLA can compile."""
     import tensorflow as tf
 
     return not tf.executing_eagerly() and not tf.distribute.has_strategy() and on_cpu() and has_xla()

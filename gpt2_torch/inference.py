@@ -120,10 +120,8 @@ def direct(model):
 
     @torch.inference_mode()
     def step(input_ids, position_ids, kept, places, past, first, every):
-        hidden = []
-        for some, end in (
-            generation.parts(*input_ids.shape, first, least, together) if on_cpu else [(slice(None), None)]
-        ):
+        hidden, whole = [], [(slice(None), None)]
+        for some, end in generation.parts(*input_ids.shape, first, least, together) if on_cpu else whole:
             x = read(input_ids[:, some], position_ids[:, some], kept[:, :end], places[some], past)
             hidden.append(x if every else x[:, -1:])
         return model.logits(trunk.ln_f(torch.cat(hidden, dim=1) if every else hidden[-1]))
