@@ -3,7 +3,8 @@
 python tests/bench/imports.py [--rounds 7]
 
 Each import is a process of its own, which first imports what comes before; all take turns within a round, after one
-that is not counted and leaves the files in memory and their bytecode written.
+that is not counted and leaves the files in memory and their bytecode written, into a folder of the benchmark's own:
+where none may be written, a package from a checkout is compiled at each import, and one that pip installed is not.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,13 +25,14 @@ IMPORTS = (
 )
 
 
-def seconds(before: str, after: str) -> tuple[float, float]:
+def seconds(before: str, after: str, bytecode: str) -> tuple[float, float]:
     """Returns what the first import and then the second took in a new process, each in seconds."""
     code = f"from time import perf_counter as now; a = now()\n{before}; b = now()\n{after}; print(b - a, now() - b)"
+    writes = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**writes, "PYTHONPYCACHEPREFIX": bytecode, "TF_CPP_MIN_LOG_LEVEL": "3"},
         check=False,
         capture_output=True,  # TensorFlow tells of the GPUs that it did not find
         text=True,
@@ -44,7 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    found = [[seconds(*pair) for pair in IMPORTS] for _ in range(rounds + 1)][1:]
+    with tempfile.TemporaryDirectory() as folder:
+        found = [[seconds(*pair, folder) for pair in IMPORTS] for _ in range(rounds + 1)][1:]
     print("| after | that takes, s | import | takes, s | least | most |\n|---|---|---|---|---|---|")
     for (before, after), times in zip(IMPORTS, zip(*found, strict=True), strict=True):
         first, second = zip(*times, strict=True)
