@@ -1,6 +1,6 @@
 """Prints how long importing takes once the framework is there: seconds, medians of processes that take turns.
 
-python tests/bench/imports.py [--rounds 7]
+python tests/bench/imports.py [--rounds 7], with the extra `bench`, which has the peers
 
 Each import is a process of its own, which first imports what comes before; all take turns within a round, after one
 that is not counted and leaves the files in memory and their bytecode written, into a folder of the benchmark's own:
