@@ -1,6 +1,7 @@
 """Causal self-attention, cross-attention, and what each query sees."""
 
 import contextlib
+import functools
 import math
 
 import torch
@@ -8,6 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .layers import Conv1D, wide
+from .multiply import is_too_narrow
+
+_WIDENED = 2**20  # numbers of keys that are made float32 at a time: copies of more would be in memory fresh each time
 
 # B batch, T new tokens, P past, S = P + T, E encoder tokens, C n_embd, H heads, D = C / H
 
@@ -52,6 +56,21 @@ def added(keep, dtype):
     if keep.ndim == 2 and keep.shape[0] == keep.shape[1]:
         return None
     return torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill_(~keep, -torch.inf)
+
+
+def lean_attention(q, k, v, mask, is_causal, scale, dropout=0.0):
+    """Returns (B, H, T, D), the sums of values by weights that are never in memory. mask: what `added` returns."""
+    run = functools.partial(F.scaled_dot_product_attention, dropout_p=dropout, is_causal=is_causal, scale=scale)
+    q = q.to(k.dtype)  # under autocast q is narrower than what a cache keeps
+    if not is_too_narrow(k):
+        return run(q, k, v, mask if mask is None else mask.to(k.dtype))
+    B = len(k)
+    rows = max(1, B * _WIDENED // max(1, k.numel()))
+    parts = [x.split(rows) for x in (q, k, v)]
+    masks = [None] * len(parts[0]) if mask is None else mask.float().expand(B, 1, -1, -1).split(rows)
+    return torch.cat([
+        run(*(x.float() for x in some), mask).to(q.dtype) for *some, mask in zip(*parts, masks, strict=True)
+    ])  # fmt: skip
 
 
 def put(slots, places, x):
@@ -100,16 +119,15 @@ class MultiHead(nn.Module):
         lean: what `added` returns, in a tuple: then the weights are None, and are never in memory.
         """
         if lean is not None and not self.upcast:
-            q, (mask,) = q.to(k.dtype), lean  # under autocast q is narrower than what a cache keeps
-            a = F.scaled_dot_product_attention(
-                q, k, v, mask if mask is None else mask.to(q.dtype),
-                dropout_p=self.attn_dropout.p if self.training else 0.0, is_causal=mask is None, scale=self.scale,
-            )  # fmt: skip
-            return self.merge_heads(a), None
+            drop = self.attn_dropout.p if self.training else 0.0
+            return self.merge_heads(lean_attention(q, k, v, *lean, lean[0] is None, self.scale, drop)), None
+        narrow = q.dtype
+        if is_too_narrow(q):
+            q, k, v = q.float(), k.float(), v.float()
         w = self.probabilities(q, k, *visible)
         if head_mask is not None:
             w = w * head_mask.to(w.dtype)[:, None, None]
-        return self.merge_heads(self.attn_dropout(w) @ v), w
+        return self.merge_heads((self.attn_dropout(w) @ v).to(narrow)), w.to(narrow)
 
 
 class Attention(MultiHead):

@@ -10,7 +10,7 @@ from torch import nn
 
 from gpt2_core import generation
 
-from .attention import added, put, visible_slots
+from .attention import added, lean_attention, put, visible_slots
 from .layers import ACTIVATIONS
 from .logits import best, pick, process
 from .products import products_of
@@ -138,7 +138,7 @@ def direct(model):
         for (scale, ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj), slots in zip(layers, past, strict=True):
             q, *new = c_attn(ln_1(rows)).contiguous().view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
             k, v = (put(old, places, part)[:, :, :S] for old, part in zip(slots, new, strict=True))
-            a = F.scaled_dot_product_attention(q, k, v, mask, is_causal=all_before and T > 1, scale=scale)
+            a = lean_attention(q, k, v, mask, all_before and T > 1, scale)
             rows = rows + attn_proj(a.transpose(1, 2).reshape(rows.shape)).contiguous()
             rows = rows + mlp_proj(act(c_fc(ln_2(rows)))).contiguous()
         return rows.view(x.shape)

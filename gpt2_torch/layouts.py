@@ -7,6 +7,7 @@ for 16 bits PyTorch multiplies them one number at a time, a hundred times as slo
 
 import contextlib
 import functools
+import itertools
 import math
 import platform
 from pathlib import Path
@@ -41,7 +42,7 @@ FASTEST = {
 }
 _HALVES = Ways((HALVES, HALVES), (HALVES, HALVES))
 _TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
-_WORDS = 4096  # rows of a table of words that are made float32 at a time: 13 MB of 124M's
+_WIDENED = 1024  # rows and columns that are made float32 at a time, 3 MB of a weight of 124M
 _LARGEST = torch.finfo(torch.float16).max
 _SMALLEST = 2**-6  # of a weight's largest number: then what float16 cannot hold of the others is 2^-19 of it
 
@@ -136,12 +137,20 @@ def by_transpose(x, weight, bias):
 
 
 def widened(x, weight, bias):
-    """Returns x W^T + b of 16 bits, multiplied and summed in float32."""
-    wide = x.float()
-    if bias is not None:
-        return F.linear(wide, weight.float(), bias.float()).to(x.dtype)
-    made = [F.linear(wide, rows.float()).to(x.dtype) for rows in weight.split(_WORDS)]  # of a table of words
-    return made[0] if len(made) == 1 else torch.cat(made, dim=-1)
+    """Returns x W^T + b of 16 bits, multiplied and summed in float32: a part of a large array at a time is widened."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = rows.new_empty(len(rows), len(weight))
+    for some, words in itertools.product(blocks(len(rows)), blocks(len(weight))):
+        first, *others = ((rows[some, inner], weight[words, inner]) for inner in blocks(rows.shape[1]))
+        made = F.linear(*map(torch.Tensor.float, first), None if bias is None else bias[words].float())
+        for a, b in others:
+            made.addmm_(a.float(), b.float().T)
+        y[some, words] = made
+    return y.view(*x.shape[:-1], -1)
+
+
+def blocks(length):
+    return [slice(i, i + _WIDENED) for i in range(0, length, _WIDENED)]
 
 
 # layout -> what makes it of a weight (out, in), and what multiplies by it

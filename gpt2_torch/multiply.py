@@ -41,25 +41,52 @@ class ByOneDNN(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, x_tangent, weight_tangent, bias_tangent):
         x, weight = ctx.saved_tensors
-        changes = [] if x_tangent is None else [F.linear(x_tangent, weight)]
-        changes += [] if weight_tangent is None else [F.linear(x, weight_tangent)]
+        changes = [] if x_tangent is None else [watched(x_tangent, weight)]
+        changes += [] if weight_tangent is None else [watched(x, weight_tangent)]
         changes += [] if bias_tangent is None else [bias_tangent.expand(*x.shape[:-1], -1)]
         return sum(changes)
 
     @staticmethod
     def vmap(info, in_dims, x, weight, bias):
-        return torch.vmap(F.linear, in_dims)(x, weight, bias), 0
+        return torch.vmap(watched, in_dims)(x, weight, bias), 0
+
+
+class Widened(ByOneDNN):
+    """The same of 16 bits, in float32: what is kept for gradients has 16, and is widened again for them."""
+
+    @staticmethod
+    def forward(x, weight, bias):
+        return widened(x, weight, bias)
 
 
 def multiply(x, weight, bias=None):
     """Returns x (..., in) times weight (out, in), + bias (out,), to the rounding of its type what PyTorch's own is."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.is_cpu or torch.is_autocast_enabled("cpu"):
+    if is_pytorchs(x):
         return F.linear(x, weight, bias)
+    if is_plain(x, weight):
+        if lacks(x.dtype):
+            return Widened.apply(x, weight, bias)
+        if x.dtype == torch.float32 and is_slow(weight):
+            return ByOneDNN.apply(x, weight, bias)
+    return watched(x, weight, bias)
+
+
+def watched(x, weight, bias=None):
+    """Returns the same by operations that PyTorch can watch and transform."""
     if lacks(x.dtype) and weight.dtype == x.dtype:
-        return widened(x, weight, bias)
-    if x.dtype == torch.float32 and is_slow(weight) and is_plain(x, weight):
-        return ByOneDNN.apply(x, weight, bias)
+        return F.linear(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
     return F.linear(x, weight, bias)
+
+
+def is_pytorchs(x):
+    """Returns whether x is multiplied PyTorch's own way, whichever is faster: a compiler or autocast chooses there."""
+    chosen = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return chosen or not x.is_cpu or torch.is_autocast_enabled("cpu")
+
+
+def is_too_narrow(x):
+    """Returns whether products of x are made in float32, since the processor has no instructions for its type."""
+    return lacks(x.dtype) and not is_pytorchs(x)
 
 
 def is_slow(weight):

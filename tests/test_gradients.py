@@ -173,6 +173,32 @@ def test_gradients_of_a_tied_table_are_pytorchs(loss, lookups, dtype, most):
         torch.testing.assert_close(values, expected[name], rtol=most, atol=most * expected[name].abs().max().item())
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_a_words_gradients_are_summed_with_more_places(dtype):
+    """Rounded once, not at each of a word's 170 sums."""
+    dtype = getattr(torch, dtype)
+    drawn = functools.partial(torch.randn, generator=torch.Generator().manual_seed(2))
+    weight, ids = drawn(5, 8).to(dtype).requires_grad_(), torch.arange(510) % 3 + 1  # neither the first nor the last
+    of_rows, of_table = drawn(510, 8).to(dtype), drawn(5, 8).to(dtype)
+    tie = ties.Tie(weight)
+    torch.autograd.backward([tie.lookup(ids), tie.table], [of_rows, of_table.clone()])
+    exact = of_table.double().index_add_(0, ids, of_rows.double())
+    most = {"rtol": torch.finfo(dtype).eps / 2, "atol": 1e-5}
+    torch.testing.assert_close(weight.grad.double(), exact, **most)
+    one_by_one = of_table.index_put_((ids,), of_rows, accumulate=True)
+    with pytest.raises(AssertionError, match="not close"):
+        torch.testing.assert_close(one_by_one.double(), exact, **most)
+
+
+def test_in_16_bits_a_tied_tables_gradient_is_as_good_as_pytorchs():
+    narrow = model_of(dtype="bfloat16").double()  # the same numbers
+    exact = learnt(narrow, CALLS["segments"][0])[0]["transformer.wte.weight"]
+    for tied in (True, False):
+        found, lookups = learnt(model_of(dtype="bfloat16"), CALLS["segments"][0], tied)
+        assert lookups == 2 * tied
+        assert (found["transformer.wte.weight"].double() - exact).norm() < 5e-3 * exact.norm()
+
+
 class Filled(TorchDispatchMode):
     """Counts the tables that PyTorch fills for lookups' gradients, by their rows."""
 
@@ -210,7 +236,9 @@ def test_where_it_is_not_taken():
     frozen = model_of()
     frozen.transformer.wte.requires_grad_(False)
     assert count(model_of()) == 1
-    assert count(frozen) == count(model_of(tie_word_embeddings=False)) == count(model_of(dtype="bfloat16")) == 0
+    assert count(frozen) == count(model_of(tie_word_embeddings=False)) == 0
+    elsewhere = [ties.is_learning_tied(model_of(dtype=dtype).to("meta")) for dtype in ("float32", "bfloat16")]
+    assert elsewhere == [True, False]
     assert count(model_of("GPT2ForSequenceClassification"), lambda model: model(IDS, labels=[1, 2]).loss) == 0
 
     def functional(model):

@@ -62,6 +62,7 @@ FUNCTIONS = {
     "classifiers.GPT2ForTokenClassification.own_loss": "fit's loss; PyTorch has no fit",
     "classifiers.GPT2ForQuestionAnswering.own_loss": "fit's loss; PyTorch has no fit",
     "attention.added": "Keras has no operation for attention that is faster on TensorFlow",
+    "attention.lean_attention": "see attention.added",
     "attention.owned_caches": "PyTorch writes into a cache anyway",
     "inference.direct": "Keras calls a step's layers once, when its graph is made",
     "inference.is_as_made": "Keras calls a step's layers once, when its graph is made",
@@ -74,7 +75,7 @@ LOCAL_NAMES = {
     "attention.Attention.__init__": {"dtype"},  # handed to each Keras layer
     "attention.CrossAttention.__init__": {"dtype"},
     "block.MLP.__init__": {"dtype"},
-    "attention.MultiHead.attend": {"a", "mask", "q"},  # of the lean way
+    "attention.MultiHead.attend": {"drop", "narrow", "q", "k", "v"},  # of the lean way; 16 bits made 32
     "layers.Conv1D.forward": {"product"},  # see products.py
     "layers.Embedding.scores": {"product", "tie"},  # see ties.py
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first

@@ -154,20 +154,52 @@ def test_who_sees_pytorchs_own(run, called):
     assert not called
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("words", [3, 4096])
+NARROW = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("at_once", [3, 1024])
 @pytest.mark.parametrize("bias", [BIAS, None], ids=["bias", "no bias"])
-def test_16_bits_are_multiplied_in_float32(dtype, words, bias, monkeypatch):
-    """Where the processor has no instructions for them: rounded once; and they can be learnt from."""
+@pytest.mark.parametrize("weight", [WEIGHT, TURNED], ids=["(out, in)", "(in, out)"])
+def test_16_bits_are_multiplied_in_float32(dtype, at_once, weight, bias, monkeypatch):
+    """Where the processor has no instructions for them: numbers and gradients are rounded once; 16 bits are kept."""
     pretended("older AMD", monkeypatch)
-    monkeypatch.setattr(layouts, "_WORDS", words)
-    given = [tensor.to(dtype) if tensor is not None else None for tensor in (X, WEIGHT, bias)]
-    x, w, b = leaves(*given)
-    y = multiply.multiply(x, w, b)
-    exact = F.linear(*(tensor.double() if tensor is not None else None for tensor in given))
-    most = torch.finfo(dtype).eps / 2 + 1e-6
-    torch.testing.assert_close(y.double(), exact, rtol=most, atol=2e-6)
-    y.sum().backward()
-    assert x.grad.dtype == w.grad.dtype == y.dtype == dtype
-    expected = w.detach().double().sum(0).expand(X.shape)
-    torch.testing.assert_close(x.grad.double(), expected, rtol=most, atol=1e-2)
+    monkeypatch.setattr(layouts, "_WIDENED", at_once)
+    given, kept = [tensor.to(dtype) for tensor in (X, weight, bias) if tensor is not None], []
+    share = drawn(2, 5, 7, seed=4).to(dtype)
+
+    def derived(function, *tensors):
+        tensors = leaves(*tensors)
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda x: x):
+            y = function(*tensors)
+        return [y, *torch.autograd.grad(y, tensors, share.to(y.dtype))]
+
+    found = derived(multiply.multiply, *given)
+    assert [tensor.dtype for tensor in kept] == [dtype, dtype] and found[2].stride() == weight.stride()
+    for ours, expected in zip(found, derived(F.linear, *(tensor.double() for tensor in given)), strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours.double(), expected, rtol=torch.finfo(dtype).eps / 2 + 1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_transforms_of_16_bits(transform, dtype, monkeypatch):
+    pretended("older AMD", monkeypatch)
+
+    def narrow(x, weight, bias=None):
+        y = multiply.multiply(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        return y.to(x.dtype)
+
+    most = 4 * torch.finfo(dtype).eps
+    for ours, expected in zip(transform(narrow), transform(F.linear), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=most, atol=most)
+
+
+@pytest.mark.parametrize("run", [with_a_subclass, counting_operations, of_no_tokens])
+def test_16_bits_that_are_watched_are_multiplied_in_float32_too(run, monkeypatch):
+    pretended("older AMD", monkeypatch)
+    for name, tensor in (("X", X), ("WEIGHT", WEIGHT), ("BIAS", BIAS)):
+        monkeypatch.setitem(globals(), name, tensor.bfloat16())
+    called, linear = [], F.linear
+    monkeypatch.setattr(multiply.F, "linear", lambda *given: (called.append(given[0].dtype), linear(*given))[1])
+    assert run().dtype == torch.bfloat16 and called == [torch.float32]
