@@ -1,10 +1,13 @@
 """What both frameworks share: config, tokenizer, weight names, checkpoint files, every decision. numpy only."""
 
+from typing import TYPE_CHECKING
+
 from . import checkpoint
 from .config import GPT2Config
 from .convert import convert
 from .errors import GPT2Error
 from .generation import GenerationConfig
+from .later import later
 from .outputs import (
     BaseModelOutput,
     CausalLMOutput,
@@ -14,7 +17,12 @@ from .outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from .tokenizer import BatchEncoding, GPT2Tokenizer, GPT2TokenizerFast
+
+if TYPE_CHECKING:
+    from .tokenizer import BatchEncoding, GPT2Tokenizer, GPT2TokenizerFast
+else:
+    _tokenizers = "BatchEncoding", "GPT2Tokenizer", "GPT2TokenizerFast"
+    __getattr__, __dir__ = later(__name__, "gpt2_core.tokenizer", *_tokenizers)
 
 __all__ = [
     "BaseModelOutput",

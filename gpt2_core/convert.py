@@ -12,7 +12,6 @@ from .assets import packaged
 from .checkpoint import Tensor
 from .errors import GPT2Error
 from .hub import repository, split_options
-from .tokenizer.files import TOKENIZER_FILES, tokenizer_files
 
 Progress = Callable[[str, int, int, str], None]  # what is done ("write", "check"), how many, of how many, which tensor
 
@@ -105,6 +104,8 @@ def _announced(tensors: Mapping[str, Tensor], progress: Progress | None) -> Mapp
 
 def _beside(source: checkpoint.Checkpoint, src: str | Path, target: Path, options: Mapping[str, Any]) -> list[Path]:
     """Returns what lies beside the source: a tokenizer, fetched if the source came from the hub, and settings."""
+    from .tokenizer.files import TOKENIZER_FILES, tokenizer_files  # and all of the tokenizer, not needed before
+
     remote = repository(packaged(src), split_options(options)[0])
     if remote is not None:
         for name in TOKENIZER_FILES:

@@ -1,5 +1,7 @@
 """GPT-2 in PyTorch, plain nn.Modules; its twin is gpt2_tf."""
 
+from typing import TYPE_CHECKING
+
 try:
     import torch
 except ModuleNotFoundError as error:
@@ -10,12 +12,17 @@ except ModuleNotFoundError as error:
     raise missing_framework("gpt2_torch", "PyTorch", "torch") from None
 
 from gpt2_core.config import GPT2Config
+from gpt2_core.later import later
 from gpt2_core.outputs import GPT2DoubleHeadsModelOutput
-from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
 
 from .classifiers import GPT2ForQuestionAnswering, GPT2ForSequenceClassification, GPT2ForTokenClassification
 from .heads import GPT2DoubleHeadsModel, GPT2LMHeadModel
 from .model import GPT2Model
+
+if TYPE_CHECKING:
+    from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
+else:
+    __getattr__, __dir__ = later(__name__, "gpt2_core.tokenizer", "GPT2Tokenizer", "GPT2TokenizerFast")
 
 # MKL, which PyTorch's exp is, picks a way at a process's first call; of two threads that are in it at once one may get
 # a rough one, wrong by a part in 7,000 (https://github.com/pytorch/pytorch/issues/188792): here it is one

@@ -53,6 +53,23 @@ def test_a_package_imports_only_its_own_framework(package, unwanted):
     assert package in loaded and not set(unwanted) & set(loaded)
 
 
+@pytest.mark.parametrize("package", ["gpt2_core", "gpt2_torch"])
+def test_who_only_loads_a_model_does_not_wait_for_the_tokenizers(package):
+    code = (
+        f"import sys, {package} as package\n"
+        "def loaded(): return {'regex', 'gpt2_core.tokenizer'} & set(sys.modules)\n"
+        "assert not loaded() and set(package.__all__) <= set(dir(package)), loaded()\n"
+        "try: package.GPT2Tokeniser\n"
+        "except AttributeError as error: print(error)\n"
+        "assert not loaded()\n"
+        f"from {package} import *\n"
+        "assert len(loaded()) == 2 and GPT2Tokenizer is vars(package)['GPT2Tokenizer']\n"
+        "print(GPT2Tokenizer.from_pretrained('gpt2').encode('Hello'))"
+    )
+    assert python(code).splitlines() == [f"module {package!r} has no attribute 'GPT2Tokeniser'", "[15496]"]
+    assert "True" in python("import gpt2_core; print(gpt2_core.tokenizer.GPT2Tokenizer is gpt2_core.GPT2Tokenizer)")
+
+
 def test_the_whole_core_works_where_no_framework_is_installed(tmp_path):
     code = without(*FRAMEWORKS) + (
         "import sys, gpt2_core\n"
