@@ -86,7 +86,7 @@ def is_pytorchs(x):
 
 def is_too_narrow(x):
     """Returns whether products of x are made in float32, since the processor has no instructions for its type."""
-    return lacks(x.dtype) and not is_pytorchs(x)
+    return not is_pytorchs(x) and lacks(x.dtype)
 
 
 def is_slow(weight):

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gpt2_torch
 from gpt2_core import GPT2Config
 from gpt2_core.outputs import CausalLMOutput
-from gpt2_torch import attention
+from gpt2_torch import attention, multiply
 from tests.processors import pretended
 
 CONFIG = GPT2Config(vocab_size=90, n_positions=24, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2)
@@ -106,6 +107,15 @@ def test_as_they_are_elsewhere(call, monkeypatch):
     with Products() as products:
         call(model_of(call, torch.bfloat16))
     assert products.types == {torch.bfloat16}
+
+
+def test_a_compiler_chooses_by_itself(monkeypatch):
+    """It sees PyTorch's own operation, and is not asked to look into what this processor is."""
+    monkeypatch.setattr(multiply, "lacks", lambda dtype: pytest.fail("asked"))
+    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    run = torch.compile(attention.lean_attention, backend="eager", fullgraph=True)
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25)
+    torch.testing.assert_close(run(q, k, v, None, True, 0.25), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", NARROW)
