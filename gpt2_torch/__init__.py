@@ -21,7 +21,7 @@ from .model import GPT2Model
 
 if TYPE_CHECKING:
     from gpt2_core.tokenizer import GPT2Tokenizer, GPT2TokenizerFast
-else:
+else:  # gpt2_tf has them at once: Keras knows a layer of saved models, the tokenizer's too, once it is imported
     __getattr__, __dir__ = later(__name__, "gpt2_core.tokenizer", "GPT2Tokenizer", "GPT2TokenizerFast")
 
 # MKL, which PyTorch's exp is, picks a way at a process's first call; of two threads that are in it at once one may get
