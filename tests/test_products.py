@@ -74,9 +74,10 @@ def test_which_way_is_taken(kind):
             head = found.pop(model.transformer.wte, None)
             assert len(found) in (0, 4 * CONFIG.n_layer)
             ways[dtype, rows] = (set(found.values()), head)
-    packed, plain, none = ({"packed"}, "packed"), ({"plain"}, "plain"), (set(), None)
+    packed, plain, shares = (({name}, name) for name in ("packed", "plain", "shares"))
+    none = set(), None
     expected = {  # in float32 and in bfloat16, of one row and of several
-        "AMD": [({"packed"}, "plain"), packed, ({"rows"}, "rows"), packed],
+        "AMD": [shares, shares, ({"rows"}, "rows"), packed],
         "older AMD": [plain, plain, ({HALVES}, HALVES), ({HALVES}, HALVES)],
         "Intel with AMX": [none, (set(), "plain"), packed, packed],
     }[kind]
@@ -136,6 +137,31 @@ def test_products_as_their_transpose_are_exact_in_float64(shape):
     x, weight, bias = (torch.randn(size, dtype=torch.float64) for size in (shape, (70, 24), (70,)))
     found, expected = layouts.by_transpose(x, weight, bias), torch.nn.functional.linear(x, weight, bias)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+# a weight's size, how it lies, and how many tokens at most are multiplied in shares of it
+SHARES = {
+    "a layer": ((70, 24), "in, out", 1),
+    "of an odd width": ((70, 25), "in, out", 0),
+    "a table": ((70, 24), "out, in", 4),
+    "of a prime number of words": ((71, 24), "out, in", 0),
+}
+
+
+@pytest.mark.parametrize("size, layout, most", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("tokens", [1, 2, 4, 5])
+@pytest.mark.parametrize("biased", [True, False])
+def test_products_in_shares(size, layout, most, tokens, biased, monkeypatch):
+    """Exact in float64, where it is not oneDNN's turn."""
+    by_others, plain = [], torch.nn.functional.linear
+    monkeypatch.setattr(layouts, "by_onednn", lambda *given: (by_others.append(1), plain(*given))[1])
+    weight, bias = torch.randn(size, dtype=torch.float64), torch.randn(size[0], dtype=torch.float64)
+    weight = weight.T.contiguous().T if layout == "in, out" else weight
+    for shape in [(tokens, size[1]), (tokens, 1, size[1])]:
+        given = torch.randn(shape, dtype=torch.float64), weight, bias if biased else None
+        found, expected = layouts.by_shares(*given), plain(*given)
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    assert len(by_others) == (0 if tokens <= most else 2)
 
 
 @pytest.mark.skipif(not layouts.has_fbgemm(), reason="PyTorch has no FBGEMM here")

@@ -10,9 +10,16 @@ import statistics
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from gpt2_torch.layouts import by_shares  # noqa: E402
 
 SHAPES = [(768, 2304), (768, 768), (768, 3072), (3072, 768)] * 12 + [(768, 50257)]
 ROUNDS = 9
@@ -34,6 +41,15 @@ def widened(x, w):
     return F.linear(x.float(), w.float()).to(x.dtype)
 
 
+def in_shares(x, w):
+    return by_shares(x, w, None)
+
+
+def as_it_lies(w):
+    """Returns a weight (out, in) as a GPT-2's lies: (in, out), but for the head's."""
+    return w if len(w) == SHAPES[-1][1] else w.t().contiguous().t()
+
+
 def without_onednn(x, w):
     with torch.backends.mkldnn.flags(enabled=False):
         return F.linear(x, w)
@@ -44,6 +60,7 @@ WAYS = {
     "float32, F.linear, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), F.linear),
     "float32, as the transpose, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), lambda x, w: (w @ x.T).T),
     "float32, F.linear, (out, in)": (torch.float32, lambda w: w, F.linear),
+    "float32, in shares": (torch.float32, as_it_lies, in_shares),
     "float32, oneDNN, (in, out)": (torch.float32, lambda w: w.t().contiguous().t(), by_onednn),
     "float32, oneDNN, (out, in)": (torch.float32, lambda w: w, by_onednn),
     "float32, oneDNN, packed": (torch.float32, packed(16), by_onednn),
