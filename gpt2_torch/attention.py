@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .layers import Conv1D, wide
-from .multiply import is_too_narrow
+from .multiply import is_narrow_for_one, is_too_narrow
 
 _WIDENED = 2**20  # numbers of keys that are made float32 at a time: copies of more would be in memory fresh each time
 
@@ -62,10 +62,12 @@ def lean_attention(q, k, v, mask, is_causal, scale, dropout=0.0):
     """Returns (B, H, T, D), the sums of values by weights that are never in memory. mask: what `added` returns."""
     run = functools.partial(F.scaled_dot_product_attention, dropout_p=dropout, is_causal=is_causal, scale=scale)
     q = q.to(k.dtype)  # under autocast q is narrower than what a cache keeps
-    if not is_too_narrow(k):
+    if not (is_too_narrow(k) or (q.shape[2] == 1 and is_narrow_for_one(k))):
         return run(q, k, v, mask if mask is None else mask.to(k.dtype))
     B = len(k)
     rows = max(1, B * _WIDENED // max(1, k.numel()))
+    if rows >= B:
+        return run(q.float(), k.float(), v.float(), mask if mask is None else mask.float()).to(q.dtype)
     parts = [x.split(rows) for x in (q, k, v)]
     masks = [None] * len(parts[0]) if mask is None else mask.float().expand(B, 1, -1, -1).split(rows)
     return torch.cat([

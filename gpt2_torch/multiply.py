@@ -89,6 +89,11 @@ def is_too_narrow(x):
     return not is_pytorchs(x) and lacks(x.dtype)
 
 
+def is_narrow_for_one(keys):
+    """Returns whether one query's attention is sooner computed in float32 than in the 16 bits of its keys."""
+    return keys.dtype == torch.bfloat16 and not is_pytorchs(keys) and processor() == "AMD"
+
+
 def is_slow(weight):
     """Returns whether oneDNN multiplies a weight (out, in) in float32 faster than PyTorch's own way."""
     outputs = OUTPUTS.get(processor())

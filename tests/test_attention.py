@@ -109,6 +109,23 @@ def test_as_they_are_elsewhere(call, monkeypatch):
     assert products.types == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("at_once", [1, 2**20], ids=["row by row", "at once"])
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("kind", ["AMD", None])
+def test_one_query_in_float32_on_amd(kind, rows, at_once, monkeypatch):
+    """There PyTorch's own of one query takes longer in bfloat16 than of keys and values that are made float32."""
+    pretended(kind, monkeypatch)
+    monkeypatch.setattr(attention, "_WIDENED", at_once)
+    q, k, v = torch.randn(3, rows, 4, 6, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mask = torch.tensor([0, 0, 0, 0, -torch.inf, 0]).expand(rows, 1, 1, 6)
+    for queries, dtype in [(1, torch.float32 if kind == "AMD" else torch.bfloat16), (2, torch.bfloat16)]:
+        with Products() as products:
+            found = attention.lean_attention(q[:, :, :queries], k, v, mask, False, 0.25)
+        assert products.types >= {dtype} and (dtype == torch.float32 or products.types <= {dtype, mask.dtype})
+        exact = F.scaled_dot_product_attention(q[:, :, :queries].double(), k.double(), v.double(), mask, scale=0.25)
+        torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=2**-7)
+
+
 def test_a_compiler_chooses_by_itself(monkeypatch):
     """It sees PyTorch's own operation, and is not asked to look into what this processor is."""
     monkeypatch.setattr(multiply, "lacks", lambda dtype: pytest.fail("asked"))
