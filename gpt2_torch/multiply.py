@@ -8,6 +8,7 @@ from .layouts import by_onednn, has_onednn, lacks, processor, widened
 
 # processor -> from so many outputs on oneDNN multiplies faster than MKL, PyTorch's own in float32, weights as they are
 OUTPUTS = {"AMD": 1, "older AMD": 2**14}
+_MANY, _TURNED = 2**14, 2**11  # columns of a factor, and how many of them a core's cache holds
 _LEAST = 2**18  # numbers of a weight for which it pays: oneDNN prepares each new shape for a millisecond
 
 
@@ -33,7 +34,7 @@ class ByOneDNN(torch.autograd.Function):
         if asked[1]:
             x = x.reshape(-1, x.shape[-1])
             # as the weight lies: a parameter's gradient is laid out as it is
-            of_weight = multiply(rows.T, x.T) if weight.is_contiguous() else multiply(x.T, rows.T).T
+            of_weight = turned(rows, x) if weight.is_contiguous() else turned(x, rows).T
         if asked[2]:
             of_bias = rows.sum(0)
         return of_x, of_weight, of_bias
@@ -69,6 +70,16 @@ def multiply(x, weight, bias=None):
         if x.dtype == torch.float32 and is_slow(weight):
             return ByOneDNN.apply(x, weight, bias)
     return watched(x, weight, bias)
+
+
+def turned(a, b):
+    """Returns a^T b, (n, m) of (N, n) and (N, m), some rows at a time: oneDNN copies a first factor that is turned."""
+    if a.shape[1] < _MANY or torch.is_grad_enabled() or not is_plain(a, b):
+        return multiply(a.T, b.T)
+    made = a.new_empty(a.shape[1], b.shape[1])
+    for i in range(0, len(made), _TURNED):
+        made[i : i + _TURNED] = multiply(a[:, i : i + _TURNED].T, b.T)
+    return made
 
 
 def watched(x, weight, bias=None):

@@ -61,6 +61,20 @@ def test_numbers_and_gradients_are_pytorchs(weight, bias, called):
         torch.testing.assert_close(ours, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("weight", [WEIGHT, TURNED], ids=["(out, in)", "(in, out)"])
+def test_a_factor_that_is_turned_goes_in_parts(weight, called, monkeypatch):
+    """The gradient of a table of words; a narrow weight's at once."""
+    monkeypatch.setattr(multiply, "_MANY", 7)
+    monkeypatch.setattr(multiply, "_TURNED", 3)
+    found, expected = leaves(weight, weight)
+    for function, leaf in [(multiply.multiply, found), (F.linear, expected)]:
+        function(X, leaf).sin().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, **CLOSE)
+    outer = [shape for shape in called if shape[-1] == 10]  # by the tokens, all of which are summed
+    assert outer == ([(3, 10), (3, 10), (1, 10)] if weight is WEIGHT else [(3, 10)] * 4)
+    assert found.grad.stride() == weight.stride()
+
+
 FUNC = torch.func
 TRANSFORMS = {
     "grad": lambda f: FUNC.grad(lambda w: f(X, w, BIAS).sin().sum())(WEIGHT),
