@@ -10,7 +10,7 @@ from torch import nn
 
 from gpt2_core import generation
 
-from .attention import added, lean_attention, put, visible_slots
+from .attention import added, lean_attention, visible_slots
 from .layers import ACTIVATIONS
 from .logits import best, pick, process
 from .products import products_of
@@ -122,11 +122,12 @@ def direct(model):
     def step(input_ids, position_ids, kept, places, past, first, every):
         hidden, whole = [], [(slice(None), None)]
         for some, end in generation.parts(*input_ids.shape, first, least, together) if on_cpu else whole:
-            x = read(input_ids[:, some], position_ids[:, some], kept[:, :end], places[some], past)
+            begin = first + (some.start or 0)
+            x = read(input_ids[:, some], position_ids[:, some], kept[:, :end], places[some], past, begin)
             hidden.append(x if every else x[:, -1:])
         return model.logits(trunk.ln_f(torch.cat(hidden, dim=1) if every else hidden[-1]))
 
-    def read(input_ids, position_ids, kept, places, past):
+    def read(input_ids, position_ids, kept, places, past, first):
         """Returns (B, T, C) of tokens that see those of the first S slots which `kept` (B, S) says."""
         T, S = input_ids.shape[1], kept.shape[1]
         all_before = on_cpu and T in (1, S) and kept.all().item()  # then none is masked but what comes after
@@ -137,7 +138,9 @@ def direct(model):
         # products may come by columns; all that follows but activations wants rows
         for (scale, ln_1, c_attn, attn_proj, ln_2, c_fc, mlp_proj), slots in zip(layers, past, strict=True):
             q, *new = c_attn(ln_1(rows)).contiguous().view(heads).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-            k, v = (put(old, places, part)[:, :, :S] for old, part in zip(slots, new, strict=True))
+            for old, part in zip(slots, new, strict=True):
+                old.narrow(2, first, T).copy_(part)
+            k, v = (old.narrow(2, 0, S) for old in slots)  # (B, H, S, D)
             a = lean_attention(q, k, v, mask, all_before and T > 1, scale)
             rows = rows + attn_proj(a.transpose(1, 2).reshape(rows.shape)).contiguous()
             rows = rows + mlp_proj(act(c_fc(ln_2(rows)))).contiguous()
