@@ -17,19 +17,24 @@ def in_float64():
     return jax.enable_x64(True)
 
 
-def graph(model, key, function, *examples):
+def graphs_of(model):
+    """Returns the dict of a model's graphs, kept with the model as it is: a user may replace a layer."""
+    weights = tuple(id(weight) for weight in model.weights)
+    if model.__dict__.get("_graph_weights") != weights:
+        model.__dict__.update(_graph_weights=weights, _graphs={})
+    return model.__dict__["_graphs"]
+
+
+def graph(graphs, key, function, *examples):
     """Returns a function as a graph for arguments like the examples: their sizes are free, but for their last axis.
 
-    It is kept with the model as it is: a user may replace a layer.
+    graphs: of graphs_of, where it is kept.
     """
     if keras.config.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    weights = tuple(id(weight) for weight in model.weights)
-    if model.__dict__.get("_graph_weights") != weights:
-        model.__dict__.update(_graph_weights=weights, _graphs={})
-    graphs, signature = model.__dict__["_graphs"], keras.tree.map_structure(spec, examples)
+    signature = keras.tree.map_structure(spec, examples)
     key = (*key, str(signature))
     if key not in graphs:
         graphs[key] = tf.function(function, input_signature=signature, autograph=False)
@@ -44,7 +49,7 @@ def spec(x):
     return tf.TensorSpec([size if i in known else None for i, size in enumerate(x.shape)], x.dtype)
 
 
-def step_of(model, every):
+def step_of(model, graphs, every):
     """Returns model.step as a graph for every batch, prompt and cache length, which writes into the cache it is given.
 
     As it is where a user replaced it.
@@ -62,7 +67,7 @@ def step_of(model, every):
         more = {"encoder": given[5], "encoder_mask": given[6]}
         more = {name: x for name, x in more.items() if x is not None}
         if not made:
-            made.append(graph(model, ("step", every), run, given[:4], given[4], more).get_concrete_function())
+            made.append(graph(graphs, ("step", every), run, given[:4], given[4], more).get_concrete_function())
         return made[0](given[:4], given[4], more)
 
     return traced

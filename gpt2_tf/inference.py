@@ -8,7 +8,7 @@ from keras import ops
 
 from gpt2_core import generation
 
-from .graphs import graph, in_float64, step_of
+from .graphs import graph, graphs_of, in_float64, step_of
 from .logits import best, pick, process
 from .matmul import on_cpu
 
@@ -26,7 +26,9 @@ class Decoder(generation.Decoder):
         self.given = encoder_hidden_states, encoder_attention_mask
         self.encoder = self.encoder_mask = None  # of each row; the states until the cache holds their keys and values
         self.cache = self.logits = None
-        self.in_parts = not stepped and keras.config.backend() == "tensorflow" and on_cpu()
+        self.graphs = graphs_of(model)  # once: that walks all weights
+        self.on_cpu = keras.config.backend() == "tensorflow" and on_cpu()
+        self.in_parts = self.on_cpu and not stepped
 
     def allocate(self, prompts, slots):
         config = self.model.config
@@ -62,7 +64,7 @@ class Decoder(generation.Decoder):
         places = np.arange(first, first + ids.shape[1])
         kind = every, self.encoder is None
         if kind not in self.steps:
-            self.steps[kind] = step_of(self.model, every)
+            self.steps[kind] = step_of(self.model, self.graphs, every)
         # with a token alone, or with guesses, free slots are seen too: the others would be copied
         in_parts = self.in_parts and self.encoder is None and not every and ids.shape[1] > 1
         for some, end in generation.parts(*ids.shape, first, *PARTS) if in_parts else [(slice(None), None)]:
@@ -80,7 +82,8 @@ class Decoder(generation.Decoder):
         return tuple((k[:, :, : self.used], v[:, :, : self.used], *cross) for k, v, *cross in self.cache)
 
     def scores(self, normalise=False, place=-1):
-        logits = self.logits[:, place]
+        # TensorFlow takes longer to cut out the only one of an axis
+        logits = ops.squeeze(self.logits, axis=1) if self.logits.shape[1] == 1 else self.logits[:, place]
         with in_float64():
             return ops.log_softmax(ops.cast(logits, "float64"), axis=-1) if normalise else logits
 
@@ -89,15 +92,15 @@ class Decoder(generation.Decoder):
         with in_float64():
             values = [self.tensor(np.asarray(step.value)) for step in steps]
             scores = ops.cast(scores, "float64")
-            run = graph(self.model, ("process", kinds), lambda x, given: process(x, steps, given), scores, values)
+            run = graph(self.graphs, ("process", kinds), lambda x, given: process(x, steps, given), scores, values)
             return run(scores, values)
 
     def pick(self, scores, uniforms):
-        if uniforms is None:
-            return self.numpy(pick(scores, None))
+        if uniforms is None:  # on a CPU numpy is at hand, and a millisecond sooner
+            return np.argmax(self.numpy(scores), axis=-1) if self.on_cpu else self.numpy(pick(scores, None))
         with in_float64():
             uniforms = self.tensor(uniforms)
-            return self.numpy(graph(self.model, ("pick",), pick, scores, uniforms)(scores, uniforms))
+            return self.numpy(graph(self.graphs, ("pick",), pick, scores, uniforms)(scores, uniforms))
 
     def best(self, scores, running, count, uniforms):
         with in_float64():
