@@ -74,7 +74,8 @@ def multiply(x, weight, bias=None):
 
 def turned(a, b):
     """Returns a^T b, (n, m) of (N, n) and (N, m), some rows at a time: oneDNN copies a first factor that is turned."""
-    if a.shape[1] < _MANY or torch.is_grad_enabled() or not is_plain(a, b):
+    by_parts = a.shape[1] >= _MANY and a.dtype == torch.float32 and is_plain(a, b) and is_slow(b.T)
+    if not by_parts or torch.is_grad_enabled():
         return multiply(a.T, b.T)
     made = a.new_empty(a.shape[1], b.shape[1])
     for i in range(0, len(made), _TURNED):

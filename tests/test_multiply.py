@@ -75,6 +75,22 @@ def test_a_factor_that_is_turned_goes_in_parts(weight, called, monkeypatch):
     assert found.grad.stride() == weight.stride()
 
 
+@pytest.mark.parametrize(
+    "kind, dtype, times", [("AMD", "float32", 3), ("AMD", "float64", 1), ("older AMD", "float32", 1)]
+)
+def test_parts_are_for_onednn(kind, dtype, times, monkeypatch):
+    """MKL, which multiplies the others, reads a factor as it lies."""
+    pretended(kind, monkeypatch)
+    monkeypatch.setattr(multiply, "_MANY", 7)
+    monkeypatch.setattr(multiply, "_TURNED", 3)
+    products, run = [], multiply.multiply
+    monkeypatch.setattr(multiply, "multiply", lambda *given: (products.append(1), run(*given))[1])
+    a, b = (drawn(*size).to(getattr(torch, dtype)) for size in [(10, 7), (10, 12)])
+    with torch.no_grad():
+        torch.testing.assert_close(multiply.turned(a, b), a.T @ b, **CLOSE)
+    assert len(products) == times
+
+
 FUNC = torch.func
 TRANSFORMS = {
     "grad": lambda f: FUNC.grad(lambda w: f(X, w, BIAS).sin().sum())(WEIGHT),
