@@ -32,7 +32,7 @@ class Ways(NamedTuple):
 
 # of the processors and types that were measured
 FASTEST = {
-    # packed weights would take a sixth off several rows' tokens, for 340 to 494 MB more
+    # packed weights would take up to a third off several rows' tokens, for as much memory as all weights
     ("AMD", torch.float32): Ways((SHARES, SHARES), (SHARES, SHARES)),
     ("AMD", torch.bfloat16): Ways((ROWS, ROWS), (PACKED, PACKED)),
     # packed weights would take up to a third off several tokens' products, for as much memory as all weights
@@ -140,8 +140,14 @@ def by_transpose(x, weight, bias):
     return y.view(*x.shape[:-1], -1)
 
 
+@functools.cache
+def most_shares(outputs):
+    """Returns in how many shares of one size so many outputs can be cut, 64 at most."""
+    return next(shares for shares in range(64, 0, -1) if outputs % shares == 0)
+
+
 def by_shares(x, weight, bias):
-    """Returns x W^T + b, of a few rows by shares of a weight as it lies: in batches MKL gives one row all cores too."""
+    """Returns x W^T + b, of a few rows by shares of a weight as it lies: MKL reads them faster in batches."""
     rows = x.reshape(-1, x.shape[-1])
     (tokens, n_in), n_out = rows.shape, len(weight)
     if weight.is_contiguous() and tokens <= _FEW and (shares := most_shares(n_out)) > 1:  # of its outputs
@@ -152,12 +158,6 @@ def by_shares(x, weight, bias):
     else:
         return by_onednn(x, weight, bias)
     return (y if bias is None else y.add_(bias)).reshape(*x.shape[:-1], n_out)
-
-
-@functools.cache
-def most_shares(outputs):
-    """Returns in how many shares of one size so many outputs can be cut, 64 at most."""
-    return next(shares for shares in range(64, 0, -1) if outputs % shares == 0)
 
 
 def widened(x, weight, bias):

@@ -8,7 +8,7 @@ from .layouts import by_onednn, has_onednn, lacks, processor, widened
 
 # processor -> from so many outputs on oneDNN multiplies faster than MKL, PyTorch's own in float32, weights as they are
 OUTPUTS = {"AMD": 1, "older AMD": 2**14}
-_MANY, _TURNED = 2**14, 2**11  # columns of a factor, and how many of them a core's cache holds
+_MANY, _TURNED = 2**14, 2**11  # columns from which on a turned factor goes in parts, and of each part; measured
 _LEAST = 2**18  # numbers of a weight for which it pays: oneDNN prepares each new shape for a millisecond
 
 

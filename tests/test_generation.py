@@ -270,6 +270,19 @@ def test_one_trace_serves_every_prompt_batch_and_step():
     assert counts == {"step": 1, "process": 1, "pick": 1}
 
 
+def test_off_the_cpu_the_likeliest_is_found_where_the_scores_are(monkeypatch):
+    """The same tokens as by numpy."""
+    from gpt2_tf import inference
+
+    found, run = [], inference.pick
+    monkeypatch.setattr(inference, "pick", lambda *given: (found.append(1), run(*given))[1])
+    model = Keras().create("lm_head", CONFIG)
+    expected = model.generate(ids_of(2, 5), max_new_tokens=4, **ENDLESS)
+    assert not found
+    monkeypatch.setattr(inference, "on_cpu", lambda: False)
+    assert np.array_equal(model.generate(ids_of(2, 5), max_new_tokens=4, **ENDLESS), expected) and len(found) == 4
+
+
 def test_training_mode_is_refused():
     model = Torch().create("lm_head", CONFIG).train()
     with pytest.raises(GPT2Error, match=r"call eval\(\) first"):
