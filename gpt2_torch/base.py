@@ -9,7 +9,7 @@ from gpt2_core.initial import LATER, grown_rows, initial_weights
 from gpt2_core.inputs import check_config, check_table
 
 from .checkpoint import CheckpointMixin, named_weights
-from .quantized import check_whole
+from .inference.quantized import check_whole
 
 
 def trunk_of(model):

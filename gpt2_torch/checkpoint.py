@@ -10,7 +10,7 @@ from gpt2_core.generation import GenerationConfig
 from gpt2_core.initial import LATER
 from gpt2_core.inputs import check_constructor
 
-from .quantized import check_whole, quantized
+from .inference.quantized import check_whole, quantized
 
 
 def named_weights(model):

@@ -1,15 +1,82 @@
-"""x W^T + b for any use, gradients too, where PyTorch's own way is slow on this machine's processor."""
+"""x W^T + b for any use, gradients too, where PyTorch's own way is slow on this machine's processor.
+
+On processors of AMD MKL is slow, the default in float32. On one that has no instructions for 16 bits PyTorch multiplies
+them one number at a time, a hundred times as slowly as float32.
+"""
+
+import functools
+import itertools
+import platform
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from .layouts import by_onednn, has_onednn, lacks, processor, widened
-
 # processor -> from so many outputs on oneDNN multiplies faster than MKL, PyTorch's own in float32, weights as they are
 OUTPUTS = {"AMD": 1, "older AMD": 2**14}
 _MANY, _TURNED = 2**14, 2**11  # columns from which on a turned factor goes in parts, and of each part; measured
 _LEAST = 2**18  # numbers of a weight for which it pays: oneDNN prepares each new shape for a millisecond
+_TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
+_WIDENED = 1024  # rows and columns that are made float32 at a time, 3 MB of a weight of 124M
+
+
+@functools.cache
+def processor():
+    """Returns the kind of this machine's processor, of those that were measured; None of others."""
+    cpuinfo = Path("/proc/cpuinfo")
+    told = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor()
+    if "AuthenticAMD" in told:
+        return "AMD" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "older AMD"
+    return "Intel with AMX" if "GenuineIntel" in told and "amx_bf16" in told else None
+
+
+@functools.cache
+def lacks(dtype):
+    """Returns whether this is an x86 processor without instructions for a type of 16 bits."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    told = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    try:
+        return dtype in told and not getattr(torch.ops.mkldnn, told[dtype])()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+
+
+@functools.cache
+def has_onednn(dtype):
+    """Returns whether PyTorch's private operations of oneDNN are there for a type, and right."""
+    x, weight, bias = torch.eye(16, 48), torch.arange(64 * 48.0).reshape(64, 48) % 7, torch.ones(64)
+    try:
+        found = by_onednn(x.to(dtype), packed(weight.to(dtype)), bias.to(dtype))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return torch.equal(found.float(), F.linear(x, weight, bias))
+
+
+def packed(weight):
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TOKENS)
+
+
+def by_onednn(x, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+
+
+def widened(x, weight, bias):
+    """Returns x W^T + b of 16 bits, multiplied and summed in float32: a part of a large array at a time is widened."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = rows.new_empty(len(rows), len(weight))
+    for some, words in itertools.product(blocks(len(rows)), blocks(len(weight))):
+        first, *others = ((rows[some, inner], weight[words, inner]) for inner in blocks(rows.shape[1]))
+        made = F.linear(*map(torch.Tensor.float, first), None if bias is None else bias[words].float())
+        for a, b in others:
+            made.addmm_(a.float(), b.float().T)
+        y[some, words] = made
+    return y.view(*x.shape[:-1], -1)
+
+
+def blocks(length):
+    return [slice(i, i + _WIDENED) for i in range(0, length, _WIDENED)]
 
 
 class ByOneDNN(torch.autograd.Function):

@@ -2,7 +2,8 @@
 
 import torch
 
-from gpt2_torch import layouts, multiply
+from gpt2_torch import multiply
+from gpt2_torch.inference import layouts
 
 # kind -> the types of 16 bits that it has no instructions for
 LACKING = {

@@ -272,14 +272,14 @@ def test_one_trace_serves_every_prompt_batch_and_step():
 
 def test_off_the_cpu_the_likeliest_is_found_where_the_scores_are(monkeypatch):
     """The same tokens as by numpy."""
-    from gpt2_tf import inference
+    from gpt2_tf.inference import decoder
 
-    found, run = [], inference.pick
-    monkeypatch.setattr(inference, "pick", lambda *given: (found.append(1), run(*given))[1])
+    found, run = [], decoder.pick
+    monkeypatch.setattr(decoder, "pick", lambda *given: (found.append(1), run(*given))[1])
     model = Keras().create("lm_head", CONFIG)
     expected = model.generate(ids_of(2, 5), max_new_tokens=4, **ENDLESS)
     assert not found
-    monkeypatch.setattr(inference, "on_cpu", lambda: False)
+    monkeypatch.setattr(decoder, "on_cpu", lambda: False)
     assert np.array_equal(model.generate(ids_of(2, 5), max_new_tokens=4, **ENDLESS), expected) and len(found) == 4
 
 

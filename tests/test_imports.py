@@ -130,7 +130,7 @@ def lint(folder):
 
 def test_the_import_contracts_hold():
     code, report = lint(ROOT)
-    assert code == 0 and "6 kept, 0 broken" in report, report
+    assert code == 0 and "8 kept, 0 broken" in report, report
 
 
 BREAKS = {
@@ -141,6 +141,9 @@ BREAKS = {
     "the core looks up": ("gpt2_core/weights.py", "from . import parity", "Inside the core"),
     "PyTorch's tree looks up": ("gpt2_torch/attention.py", "from . import block", "Inside the PyTorch tree"),
     "Keras' tree looks up": ("gpt2_tf/attention.py", "from . import block", "Inside the Keras tree"),
+    "inference looks up": ("gpt2_torch/inference/products.py", "from .. import model", "Inside the PyTorch tree"),
+    "PyTorch's inference looks up": ("gpt2_torch/inference/layouts.py", "from . import products", "Inside PyTorch's"),
+    "Keras' inference looks up": ("gpt2_tf/inference/graphs.py", "from . import decoder", "Inside Keras' inference"),
 }
 
 

@@ -18,15 +18,15 @@ FILES = {
     "dropout.py": "PyTorch draws what it drops by itself; Keras is given a seed",
     "fit.py": "PyTorch has no fit",
     "gradients.py": "TensorFlow's need no class of their own: losses.entropies",
-    "graphs.py": "PyTorch runs generate's functions as they are",
-    "layouts.py": "see products.py",
     "matmul.py": "PyTorch's is multiply.py",
-    "multiply.py": "see products.py",
-    "products.py": "Keras' backends multiply in one way each",
-    "quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
+    "multiply.py": "Keras' is matmul.py",
     "parameters.py": "Keras makes a weight through its layer",
     "ties.py": "adding up in place gained nothing in TensorFlow (docs/performance.md)",
     "updates.py": "PyTorch's optimizers are fused already",
+    "inference/graphs.py": "PyTorch runs generate's functions as they are",
+    "inference/layouts.py": "see inference/products.py",
+    "inference/products.py": "Keras' backends multiply in one way each",
+    "inference/quantized.py": "TensorFlow multiplies 8 bits more slowly than 32",
     "tokenization.py": "PyTorch's data pipelines run in Python, and call the tokenizer itself",
 }
 # Arguments that only one framework has
@@ -36,7 +36,7 @@ ARGUMENTS = {
     "seed": "of dropout, see dropout.py",
     "kwargs": "Keras layers are given a name and a dtype",
     "lean": "PyTorch has an operation for attention that tells no weights, Keras none that is faster on TensorFlow",
-    "quantize": "see quantized.py",
+    "quantize": "see inference/quantized.py",
     "prefix": "named_weights walks the attributes itself in Keras",
 }
 # Functions that only one tree has
@@ -64,9 +64,9 @@ FUNCTIONS = {
     "attention.added": "Keras has no operation for attention that is faster on TensorFlow",
     "attention.lean_attention": "see attention.added",
     "attention.owned_caches": "PyTorch writes into a cache anyway",
-    "inference.direct": "Keras calls a step's layers once, when its graph is made",
-    "inference.is_as_made": "Keras calls a step's layers once, when its graph is made",
-    "inference.Decoder.shown": "transformers' streamers make lists of what they get; TensorFlow's tensors cannot",
+    "inference.decoder.direct": "Keras calls a step's layers once, when its graph is made",
+    "inference.decoder.is_as_made": "Keras calls a step's layers once, when its graph is made",
+    "inference.decoder.Decoder.shown": "transformers' streamers make lists of it; TensorFlow's tensors cannot",
     "logits.masked": "PyTorch fills a masked tensor with a Python number",
 }
 # Local names that only one twin of a function has
@@ -76,7 +76,7 @@ LOCAL_NAMES = {
     "attention.CrossAttention.__init__": {"dtype"},
     "block.MLP.__init__": {"dtype"},
     "attention.MultiHead.attend": {"drop", "narrow", "q", "k", "v"},  # of the lean way; 16 bits made 32
-    "layers.Conv1D.forward": {"product"},  # see products.py
+    "layers.Conv1D.forward": {"product"},  # see inference/products.py
     "layers.Embedding.scores": {"product", "tie"},  # see ties.py
     "logits.best": {"order", "values"},  # of equal values torch.topk returns any; Keras' the first
     "block.Block.__init__": {"dtype"},
@@ -106,24 +106,33 @@ LOCAL_NAMES = {
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
     "attention.put": {"owned", "D", "shape", "rows", "filled"},  # PyTorch has index_copy_
-    "inference.Decoder.compute": {"in_parts", "kind", "some", "end"},  # see graphs.py; PyTorch: in inference.direct
-    "inference.Decoder.process": {"kinds", "run", "scores"},
-    "inference.Decoder.pick": {"uniforms"},
-    "inference.Decoder.tensor": {"array"},  # Keras counts in 32 bits
+    "inference.decoder.Decoder.compute": {
+        "in_parts",
+        "kind",
+        "some",
+        "end",
+    },  # PyTorch: see decoder.direct
+    "inference.decoder.Decoder.process": {"kinds", "run", "scores"},
+    "inference.decoder.Decoder.pick": {"uniforms"},
+    "inference.decoder.Decoder.tensor": {"array"},  # Keras counts in 32 bits
 }
 
 
 def differences(torch_tree: Path, keras_tree: Path) -> list[str]:
     """Returns a line for everything in which the trees differ and must not."""
-    names = [sorted(path.name for path in tree.glob("*.py")) for tree in (torch_tree, keras_tree)]
-    found = [f"only one tree has {name}" for name in (set(names[0]) ^ set(names[1])) - set(FILES)]
-    for name in sorted(set(names[0]) & set(names[1])):
-        found += _file_differences(torch_tree / name, keras_tree / name)
+    names = [{path.relative_to(tree).as_posix() for path in tree.rglob("*.py")} for tree in (torch_tree, keras_tree)]
+    found = [f"only one tree has {name}" for name in sorted((names[0] ^ names[1]) - set(FILES))]
+    for name in sorted(names[0] & names[1]):
+        found += _file_differences(module(name), torch_tree / name, keras_tree / name)
     return found
 
 
-def _file_differences(torch_file: Path, keras_file: Path) -> list[str]:
-    stem = torch_file.stem
+def module(name: str) -> str:
+    """Returns the name of a file's module within its tree: inference/decoder.py is inference.decoder."""
+    return name.removesuffix(".py").replace("/", ".")
+
+
+def _file_differences(stem: str, torch_file: Path, keras_file: Path) -> list[str]:
     found = []
     if classes(torch_file) != classes(keras_file):
         found.append(f"{stem}: classes {classes(torch_file)} and {classes(keras_file)}")
@@ -150,9 +159,10 @@ def test_the_trees_are_twins():
 def test_every_exception_is_still_needed():
     everything = {}
     for tree in (TORCH, KERAS):
-        for path in tree.glob("*.py"):
+        for path in tree.rglob("*.py"):
+            stem = module(path.relative_to(tree).as_posix())
             for name, function in outline(path).items():
-                everything.setdefault(f"{path.stem}.{name}", []).append(function)
+                everything.setdefault(f"{stem}.{name}", []).append(function)
     pairs = [side for side in everything.values() if len(side) == 2]
     alone = {arg for a, b in pairs for arg in set(a.arguments) ^ set(b.arguments)}
     assert set(ARGUMENTS) == alone
@@ -170,6 +180,12 @@ BREAKS = {
     "an argument renamed": ("block.py", "visible, past=None", "mask, past=None", "arguments"),
     "a local name changed": ("model.py", "presents", "caches", "local names"),
     "a shape comment lost": ("attention.py", "  # (B, H, S, D)", "", "shape comments"),
+    "a method renamed in inference": (
+        "inference/decoder.py",
+        "def select",
+        "def choose",
+        "functions",
+    ),
 }
 
 
@@ -196,8 +212,9 @@ def test_another_order_is_seen(tmp_path):
     assert line.startswith("attention: functions")
 
 
-def test_a_file_without_a_twin_is_seen(tmp_path):
+@pytest.mark.parametrize("name", ["extra.py", "inference/extra.py"])
+def test_a_file_without_a_twin_is_seen(tmp_path, name):
     for source in (TORCH, KERAS):
         shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "gpt2_tf" / "extra.py").write_text("")
-    assert differences(tmp_path / TORCH.name, tmp_path / KERAS.name) == ["only one tree has extra.py"]
+    (tmp_path / "gpt2_tf" / name).write_text("")
+    assert differences(tmp_path / TORCH.name, tmp_path / KERAS.name) == [f"only one tree has {name}"]

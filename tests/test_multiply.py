@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gpt2_torch
 from gpt2_core import GPT2Config
-from gpt2_torch import layouts, multiply
+from gpt2_torch import multiply
 from tests.processors import pretended
 
 CONFIG = GPT2Config(vocab_size=90, n_positions=24, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2)
@@ -17,7 +17,7 @@ CONFIG = dataclasses.replace(CONFIG, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop
 IDS = torch.tensor([[5, 6, 7, 5, 5, 9], [8, 5, 11, 12, 13, 89]])
 CLOSE = {"rtol": 2e-6, "atol": 2e-6}
 
-pytestmark = pytest.mark.skipif(not layouts.has_onednn(torch.float32), reason="PyTorch has no oneDNN here")
+pytestmark = pytest.mark.skipif(not multiply.has_onednn(torch.float32), reason="PyTorch has no oneDNN here")
 
 
 def drawn(*shape, seed=0):
@@ -194,7 +194,7 @@ NARROW = [torch.bfloat16, torch.float16]
 def test_16_bits_are_multiplied_in_float32(dtype, at_once, weight, bias, monkeypatch):
     """Where the processor has no instructions for them: numbers and gradients are rounded once; 16 bits are kept."""
     pretended("older AMD", monkeypatch)
-    monkeypatch.setattr(layouts, "_WIDENED", at_once)
+    monkeypatch.setattr(multiply, "_WIDENED", at_once)
     given, kept = [tensor.to(dtype) for tensor in (X, weight, bias) if tensor is not None], []
     share = drawn(2, 5, 7, seed=4).to(dtype)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gpt2_core.generation import parts
-from gpt2_tf import TFGPT2LMHeadModel, inference
+from gpt2_tf import TFGPT2LMHeadModel
+from gpt2_tf.inference import decoder
 from tests.heads import CONFIG
 
 PROMPTS = {"one": [[5, 6, 7, 8, 9, 3, 4]], "padded": [[5, 6, 7, 8, 9], [10, 11], [3, 4, 2]]}
@@ -16,7 +17,7 @@ ASKED = {"max_new_tokens": 3, "eos_token_id": [], "pad_token_id": 0, "return_dic
 @pytest.fixture
 def read(monkeypatch):
     """Returns how many tokens were read at a time, and how many slots were seen."""
-    found, step_of = [], inference.step_of
+    found, step_of = [], decoder.step_of
 
     def noted(*given):
         step = step_of(*given)
@@ -24,7 +25,7 @@ def read(monkeypatch):
             found.append((ids.shape[1], kept.shape[1])) or step(ids, positions, kept, *more)
         )
 
-    monkeypatch.setattr(inference, "step_of", noted)
+    monkeypatch.setattr(decoder, "step_of", noted)
     return found
 
 
@@ -47,7 +48,7 @@ def test_the_same_scores(prompts, dtype, most, read, monkeypatch):
     longest = max(map(len, prompts))
     assert read[0] == (longest, longest) and len(read) == 2 * ASKED["max_new_tokens"]
     del read[:]
-    monkeypatch.setattr(inference, "PARTS", (2, 0))
+    monkeypatch.setattr(decoder, "PARTS", (2, 0))
     np.testing.assert_allclose(scored(model, prompts), expected, rtol=0, atol=most * np.abs(expected).max())
     first = [tokens for tokens, slots in read if slots <= longest]
     assert sum(first) == longest and max(first) == 2  # parts see the slots up to their own
@@ -58,7 +59,7 @@ def test_the_same_scores(prompts, dtype, most, read, monkeypatch):
 def test_what_is_read_whole(read, monkeypatch):
     """An encoder's states, of which the first part would make what the others are to see; a step of the user's; and
     the tokens that were guessed, with free slots, since the others would be copied for them."""
-    monkeypatch.setattr(inference, "PARTS", (2, 0))
+    monkeypatch.setattr(decoder, "PARTS", (2, 0))
     model = TFGPT2LMHeadModel(dataclasses.replace(CONFIG, add_cross_attention=True), seed=1)
     states = np.ones((1, 3, CONFIG.n_embd))
     model.generate([[5, 6, 7, 8, 9]], encoder_hidden_states=states, **ASKED)
@@ -77,8 +78,8 @@ def test_what_is_read_whole(read, monkeypatch):
 
 
 def test_a_gpu_reads_all_at_once(read, monkeypatch):
-    monkeypatch.setattr(inference, "PARTS", (2, 0))
-    monkeypatch.setattr(inference, "on_cpu", lambda: False)
+    monkeypatch.setattr(decoder, "PARTS", (2, 0))
+    monkeypatch.setattr(decoder, "on_cpu", lambda: False)
     TFGPT2LMHeadModel(CONFIG, seed=1).generate([[5, 6, 7, 8, 9]], **ASKED)
     assert read[0][0] == 5
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import gpt2_torch
-from gpt2_torch import inference, products
-from gpt2_torch.layouts import fastest
+from gpt2_torch.inference import decoder, products
+from gpt2_torch.inference.layouts import fastest
 from tests.processors import LACKING, pretended
 from tests.test_generate import CONFIG, PAD, drawn_settings, random_prompts, random_settings
 
@@ -35,11 +35,11 @@ def model_of(dtype="float32", config=CONFIG, **changes):
 
 
 def by_modules(monkeypatch):
-    monkeypatch.setattr(inference, "direct", lambda model: None)
+    monkeypatch.setattr(decoder, "direct", lambda model: None)
 
 
 def in_parts(monkeypatch, tokens):
-    monkeypatch.setattr(inference, "PARTS", dict.fromkeys(inference.PARTS, (tokens, 0)))
+    monkeypatch.setattr(decoder, "PARTS", dict.fromkeys(decoder.PARTS, (tokens, 0)))
 
 
 def calls(seed):
@@ -69,7 +69,7 @@ def test_every_path_writes_what_float64_writes(kind, way, changes, monkeypatch, 
     if way == "modules":
         by_modules(monkeypatch)
     else:
-        assert inference.direct(model) is not None
+        assert decoder.direct(model) is not None
     if way.startswith("parts"):
         in_parts(monkeypatch, int(way[-1]))
     assert written(model) == expected
@@ -117,7 +117,7 @@ def test_scores_of_prompts_read_in_parts(dtype, most, prompts, monkeypatch):
 def test_in_8_bits_both_write_the_same(monkeypatch, tmp_path):
     model_of().save_pretrained(tmp_path)
     model = gpt2_torch.GPT2LMHeadModel.from_pretrained(tmp_path, quantize="int8")
-    assert inference.direct(model) is not None
+    assert decoder.direct(model) is not None
     ours = written(model)
     by_modules(monkeypatch)
     assert written(model) == ours
@@ -208,7 +208,7 @@ def test_a_hook_of_all_modules_is_not_passed_by():
     ids=lambda changes: next(iter(changes)),
 )
 def test_models_that_it_is_not_for(changes):
-    assert inference.direct(model_of(**changes)) is None
+    assert decoder.direct(model_of(**changes)) is None
 
 
 def test_layers_that_drop_do():

@@ -12,9 +12,10 @@ import torch
 
 import gpt2_torch
 from gpt2_core import GPT2Config
-from gpt2_torch import layouts, products
+from gpt2_torch import multiply
+from gpt2_torch.inference import layouts, products
+from gpt2_torch.inference.layouts import HALVES, fastest
 from gpt2_torch.layers import Conv1D
-from gpt2_torch.layouts import HALVES, fastest
 from tests.processors import pretended
 
 CONFIG = GPT2Config(vocab_size=90, n_positions=48, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4)
@@ -276,9 +277,9 @@ def test_without_them(monkeypatch):
 
 
 def test_an_operation_that_is_gone_is_done_without(monkeypatch):
-    monkeypatch.setattr(layouts, "has_onednn", layouts.has_onednn.__wrapped__)  # which asks each time
+    monkeypatch.setattr(layouts, "has_onednn", multiply.has_onednn.__wrapped__)  # which asks each time
     for broken in (lambda weight: torch.ops.mkldnn.no_such_operation(weight), lambda weight: weight + 1):
-        monkeypatch.setattr(layouts, "_packed", broken)
+        monkeypatch.setattr(multiply, "packed", broken)
         model = model_of()
         written(model)
         assert model not in products._KEPT and not layouts.has_onednn(torch.float32)

@@ -13,9 +13,9 @@ import torch
 import gpt2_torch
 from gpt2_core import GPT2Error, GPT2Tokenizer
 from gpt2_core.assets import SHAKESPEARE
-from gpt2_torch import quantized
+from gpt2_torch.inference import quantized
+from gpt2_torch.inference.quantized import Int8
 from gpt2_torch.layers import Conv1D
-from gpt2_torch.quantized import Int8
 
 HELDOUT = Path(__file__).parent / "data" / "shakespeare" / "heldout.txt"
 ENDLESS = {"eos_token_id": [], "pad_token_id": 0}

@@ -2,7 +2,7 @@
 
 python tests/bench/layouts.py [--rows 1 2 8]
 
-What gpt2_torch/layouts.py does follows from it. Ways take turns; medians of 9 rounds.
+What gpt2_torch/inference/layouts.py does follows from it. Ways take turns; medians of 9 rounds.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from gpt2_torch.layouts import by_shares  # noqa: E402
+from gpt2_torch.inference.layouts import by_shares  # noqa: E402
 
 SHAPES = [(768, 2304), (768, 768), (768, 3072), (3072, 768)] * 12 + [(768, 50257)]
 ROUNDS = 9

@@ -8,9 +8,9 @@ from keras import ops
 
 from gpt2_core import generation
 
+from ..logits import best, pick, process
+from ..matmul import on_cpu
 from .graphs import graph, graphs_of, in_float64, step_of
-from .logits import best, pick, process
-from .matmul import on_cpu
 
 # how many tokens, of each row at least and of all rows, are read at a time on a CPU; measured
 PARTS = 256, 512

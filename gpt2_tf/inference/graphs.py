@@ -4,8 +4,8 @@ import contextlib
 
 import keras
 
-from .attention import owned_caches
-from .matmul import rows_by_xla
+from ..attention import owned_caches
+from ..matmul import rows_by_xla
 
 
 def in_float64():

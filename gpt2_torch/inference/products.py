@@ -8,7 +8,7 @@ import weakref
 
 import torch
 
-from .layers import Conv1D
+from ..layers import Conv1D
 from .layouts import HALVES, ROWS, Product, fastest, fbgemm
 
 

@@ -10,14 +10,15 @@ from torch import nn
 
 from gpt2_core import generation
 
-from .attention import added, lean_attention, visible_slots
-from .layers import ACTIVATIONS
-from .logits import best, pick, process
+from ..attention import added, lean_attention, visible_slots
+from ..layers import ACTIVATIONS
+from ..logits import best, pick, process
 from .products import products_of
 from .quantized import Int8
 
 # by a weight's bytes: how many tokens, of each row at least and of all rows, are read at a time on a CPU; measured
 PARTS = {1: (32, 512), 2: (256, 256), 4: (256, 512)}
+_TREE = __package__.removesuffix("inference")  # how the names of this package's modules begin
 
 
 class Decoder(generation.Decoder):
@@ -152,5 +153,5 @@ def direct(model):
 def is_as_made(module):
     """Returns whether a module is one of this package or its parts, runs as it was written, and does not learn."""
     hooked = module._forward_hooks or module._forward_pre_hooks or module._compiled_call_impl is not None
-    ours = type(module).__module__.startswith(f"{__package__}.") or type(module) in (nn.ModuleList, nn.Dropout)
+    ours = type(module).__module__.startswith(_TREE) or type(module) in (nn.ModuleList, nn.Dropout)
     return ours and not hooked and "forward" not in module.__dict__ and not module.training

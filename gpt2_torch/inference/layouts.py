@@ -1,20 +1,18 @@
 """How a layer's weight is laid out and multiplied on a CPU, where that is faster than PyTorch's own way.
 
 What pays was measured (docs/performance.md): on processors of AMD MKL is slow, the default in float32; on those of
-Intel oneDNN is, the default in 16 bits, unless weights were laid out for it. On a processor that has no instructions
-for 16 bits PyTorch multiplies them one number at a time, a hundred times as slowly as float32.
+Intel oneDNN is, the default in 16 bits, unless weights were laid out for it.
 """
 
 import contextlib
 import functools
-import itertools
 import math
-import platform
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from ..multiply import by_onednn, has_onednn, lacks, packed, processor, widened
 
 # oneDNN's own layout; (out, in), for one row times a matrix; as it is, multiplied by oneDNN; as it is, a few rows times
 # shares of it side by side; FBGEMM's own of float16
@@ -45,8 +43,6 @@ FASTEST = {
 _HALVES = Ways((HALVES, HALVES), (HALVES, HALVES))
 _INNER = 4  # shares of what comes in
 _FEW = 4  # tokens that shares of a table of words multiply sooner than oneDNN
-_TOKENS = 16  # that oneDNN is told to lay weights out for: good for one as well as for many
-_WIDENED = 1024  # rows and columns that are made float32 at a time, 3 MB of a weight of 124M
 _LARGEST = torch.finfo(torch.float16).max
 _SMALLEST = 2**-6  # of a weight's largest number: then what float16 cannot hold of the others is 2^-19 of it
 
@@ -62,39 +58,6 @@ def fastest(device, dtype):
 
 
 @functools.cache
-def processor():
-    """Returns the kind of this machine's processor as FASTEST names it; None of others."""
-    cpuinfo = Path("/proc/cpuinfo")
-    told = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else platform.processor()
-    if "AuthenticAMD" in told:
-        return "AMD" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "older AMD"
-    return "Intel with AMX" if "GenuineIntel" in told and "amx_bf16" in told else None
-
-
-@functools.cache
-def lacks(dtype):
-    """Returns whether this is an x86 processor without instructions for a type of 16 bits."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    told = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    try:
-        return dtype in told and not getattr(torch.ops.mkldnn, told[dtype])()
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-
-
-@functools.cache
-def has_onednn(dtype):
-    """Returns whether PyTorch's private operations of oneDNN are there for a type, and right."""
-    x, weight, bias = torch.eye(16, 48), torch.arange(64 * 48.0).reshape(64, 48) % 7, torch.ones(64)
-    try:
-        found = by_onednn(x.to(dtype), _packed(weight.to(dtype)), bias.to(dtype))
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return False
-    return torch.equal(found.float(), F.linear(x, weight, bias))
-
-
-@functools.cache
 def has_fbgemm():
     """Returns whether PyTorch's products of weights in float16 are there, and right."""
     x, weight = torch.eye(16, 48, dtype=torch.float16), torch.arange(64 * 48).reshape(64, 48) % 7
@@ -104,10 +67,6 @@ def has_fbgemm():
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
     return torch.equal(found, (weight.T[:16] + 1).half())
-
-
-def _packed(weight):
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _TOKENS)
 
 
 @contextlib.contextmanager
@@ -123,10 +82,6 @@ def fbgemm():
 
 def _halves(weight):
     return torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
-
-
-def by_onednn(x, weight, bias):
-    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
 
 
 def _by_fbgemm(x, weight, bias):
@@ -160,26 +115,9 @@ def by_shares(x, weight, bias):
     return (y if bias is None else y.add_(bias)).reshape(*x.shape[:-1], n_out)
 
 
-def widened(x, weight, bias):
-    """Returns x W^T + b of 16 bits, multiplied and summed in float32: a part of a large array at a time is widened."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = rows.new_empty(len(rows), len(weight))
-    for some, words in itertools.product(blocks(len(rows)), blocks(len(weight))):
-        first, *others = ((rows[some, inner], weight[words, inner]) for inner in blocks(rows.shape[1]))
-        made = F.linear(*map(torch.Tensor.float, first), None if bias is None else bias[words].float())
-        for a, b in others:
-            made.addmm_(a.float(), b.float().T)
-        y[some, words] = made
-    return y.view(*x.shape[:-1], -1)
-
-
-def blocks(length):
-    return [slice(i, i + _WIDENED) for i in range(0, length, _WIDENED)]
-
-
 # layout -> what makes it of a weight (out, in), and what multiplies by it
 _LAYING = {
-    PACKED: (_packed, by_onednn),
+    PACKED: (packed, by_onednn),
     PLAIN: (lambda weight: weight, by_onednn),
     SHARES: (lambda weight: weight, by_shares),
     ROWS: (torch.Tensor.contiguous, F.linear),

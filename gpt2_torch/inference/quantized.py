@@ -14,7 +14,7 @@ from torch import nn
 
 from gpt2_core.errors import GPT2Error
 
-from .layers import Conv1D
+from ..layers import Conv1D
 from .layouts import fbgemm
 
 MOST = 127  # of a weight; what comes in is 0 to 255
