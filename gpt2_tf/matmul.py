@@ -3,16 +3,14 @@
 import contextlib
 import contextvars
 import functools
-import math
 
 import keras
 from keras import ops
 
 _by_xla = contextvars.ContextVar("whether a step of fit is traced whose products XLA is to compute", default=False)
-_rows_by_xla = contextvars.ContextVar("whether a step of generate is, and XLA is to multiply one row", default=False)
+_one_row = contextvars.ContextVar("whether what is traced is for XLA and for one row", default=False)
 _WIDE = ("float32", "float64")
 _LEAST = 2**12  # numbers of a row of a batch for which it pays: each size takes some hundredths of a second to compile
-_LARGE = 2**20  # numbers of a matrix that XLA multiplies one row by sooner than Eigen, which takes one core for it
 _PARTS = 16  # of one row, at most, which XLA multiplies side by side
 _ROWS = 256  # that Eigen multiplies by a table of words faster if the table comes first: 2 to 7 in a fifth of the time
 
@@ -28,27 +26,30 @@ def products_by_xla(model):
 
 
 @contextlib.contextmanager
-def rows_by_xla():
-    """Has XLA multiply one row, where this suits it, while a step of `generate` is traced."""
-    token = _rows_by_xla.set(in_graph_on_cpu() and not has_onednn())
+def one_row():
+    """Has the one row of what is traced for XLA multiplied in parts."""
+    token = _one_row.set(True)
     try:
         yield
     finally:
-        _rows_by_xla.reset(token)
+        _one_row.reset(token)
 
 
 def may_compile(model):
     """Whether a step becomes a graph on a CPU, parts of which Keras was left free to compile."""
     if keras.config.backend() != "tensorflow" or model.asked_to_compile != "auto":
         return False
-    return not model.jit_compile and in_graph_on_cpu()  # jit_compile: they are compiled with the rest of a step
-
-
-def in_graph_on_cpu():
-    """Whether TensorFlow traces a graph for the CPU alone, parts of which XLA can compile."""
     import tensorflow as tf
 
-    return not tf.executing_eagerly() and not tf.distribute.has_strategy() and on_cpu() and has_xla()
+    # jit_compile: they are compiled with the rest of a step
+    return not model.jit_compile and not tf.executing_eagerly() and can_compile()
+
+
+def can_compile():
+    """Whether XLA can compile parts of a graph, which is for the CPU alone."""
+    import tensorflow as tf
+
+    return not tf.distribute.has_strategy() and on_cpu() and has_xla()
 
 
 def on_cpu():
@@ -89,7 +90,7 @@ def product(x, weight):
         return ops.matmul(x, weight)
     n_in, n_out = weight.shape
     flat = ops.reshape(x, (-1, n_in))
-    flat = by_xla(flat, weight) if suits(x) else chosen(flat, weight, ops.matmul, in_parts)
+    flat = by_xla(flat, weight) if suits(x) else in_parts(flat, weight) if _one_row.get() else ops.matmul(flat, weight)
     return ops.reshape(flat, (-1, *ops.shape(x)[1:-1], n_out))
 
 
@@ -106,7 +107,7 @@ def scores(x, rows):
     if suits(x):
         flat = by_xla(flat, rows, transposed=True)
     elif not has_onednn() and on_cpu() and (flat.shape[0] or 1) <= _ROWS:  # a graph may not know how many: as of few
-        flat = chosen(flat, rows, table_first, table_first)
+        flat = table_first(flat, rows)
     else:
         flat = tf.matmul(flat, rows, transpose_b=True)
     return flat if len(x.shape) == 2 else ops.reshape(flat, (-1, *ops.shape(x)[1:-1], K))
@@ -137,18 +138,6 @@ def in_parts(x, weight):
     parts = next(parts for parts in range(_PARTS, 0, -1) if n_in % parts == 0)
     shares = tf.reshape(x, (parts, 1, -1)) @ tf.reshape(weight, (parts, -1, n_out))  # (parts, 1, n_out)
     return tf.reduce_sum(shares, axis=0)
-
-
-def chosen(x, matrix, plain, alone):
-    """Returns plain(x, matrix) of rows x (N, C); in a step of `generate`, of one row, alone(x, matrix) by XLA."""
-    if not (_rows_by_xla.get() and x.dtype.name in _WIDE and math.prod(matrix.shape) >= _LARGE):
-        return plain(x, matrix)
-    import tensorflow as tf
-
-    matrix = tf.convert_to_tensor(matrix)
-    # what TensorFlow makes of its own `cond`, two functions of which would take half a second or more of a first call
-    several, one = tf.raw_ops.Switch(data=x, pred=tf.equal(tf.shape(x)[0], 1))
-    return tf.raw_ops.Merge(inputs=[plain(several, matrix), compiled(alone)(one, matrix)]).output
 
 
 def suits(*factors):

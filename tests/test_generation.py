@@ -267,7 +267,7 @@ def test_one_trace_serves_every_prompt_batch_and_step():
             model.generate(ids_of(batch, length), do_sample=True, temperature=temperature, max_new_tokens=5)
         model.generate(ids_of(batch, length), num_beams=2, max_new_tokens=5)
     counts = {key[0]: graph.experimental_get_tracing_count() for key, graph in model._graphs.items()}
-    assert counts == {"step": 1, "process": 1, "pick": 1}
+    assert counts == {"step": 1, "direct": 1, "process": 1, "pick": 1}
 
 
 def test_off_the_cpu_the_likeliest_is_found_where_the_scores_are(monkeypatch):

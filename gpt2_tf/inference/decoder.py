@@ -8,12 +8,14 @@ from keras import ops
 
 from gpt2_core import generation
 
+from ..attention import put, visible_slots
 from ..logits import best, pick, process
-from ..matmul import on_cpu
-from .graphs import graph, graphs_of, in_float64, step_of
+from ..matmul import can_compile, on_cpu
+from .graphs import graph, graphs_of, in_float64, shared, step_of, values_of
 
 # how many tokens, of each row at least and of all rows, are read at a time on a CPU; measured
 PARTS = 256, 512
+_TREE = __package__.removesuffix("inference")  # how the names of this package's modules begin
 
 
 class Decoder(generation.Decoder):
@@ -29,6 +31,7 @@ class Decoder(generation.Decoder):
         self.graphs = graphs_of(model)  # once: that walks all weights
         self.on_cpu = keras.config.backend() == "tensorflow" and on_cpu()
         self.in_parts = self.on_cpu and not stepped
+        self.direct = direct(model)
 
     def allocate(self, prompts, slots):
         config = self.model.config
@@ -62,9 +65,10 @@ class Decoder(generation.Decoder):
 
     def compute(self, ids, positions, kept, first, every):
         places = np.arange(first, first + ids.shape[1])
-        kind = every, self.encoder is None
+        alone = self.direct is not None and ids.shape == (1, 1)
+        kind = every, self.encoder is None, alone
         if kind not in self.steps:
-            self.steps[kind] = step_of(self.model, self.graphs, every)
+            self.steps[kind] = step_of(self.model, self.graphs, every, self.direct if alone else None)
         # with a token alone, or with guesses, free slots are seen too: the others would be copied
         in_parts = self.in_parts and self.encoder is None and not every and ids.shape[1] > 1
         for some, end in generation.parts(*ids.shape, first, *PARTS) if in_parts else [(slice(None), None)]:
@@ -116,3 +120,77 @@ class Decoder(generation.Decoder):
 
     def numpy(self, tensor):
         return ops.convert_to_numpy(tensor)
+
+
+def direct(model):
+    """Returns `model.step` for one token of one row, most of which XLA computes, to be traced; None without one.
+
+    XLA gives one row's products to all cores, and makes one operation of the many small ones around each, which take
+    TensorFlow longer to start than to run. It compiles one block's, and is given each block's weights. Where anything
+    was put into their way, another layer or a function, they are not passed by.
+    """
+    config, trunk = model.config, model.transformer
+    if keras.config.backend() != "tensorflow" or config.add_cross_attention or not can_compile():
+        return None
+    if "step" in model.__dict__ or not all(map(is_as_made, parts_of(model))) or not are_alike(trunk.h):
+        return None
+    if {model.compute_dtype, *(weight.dtype for weight in model.weights)} not in ({"float32"}, {"float64"}):
+        return None  # 16 bits take XLA longer
+    one, head = trunk.h[0], (trunk.ln_f, model.lm_head or trunk.wte)
+
+    def before(block):
+        return block.ln_1, block.attn.c_attn
+
+    def after(block):
+        return block.attn.c_proj, block.ln_2, block.mlp
+
+    @shared(*before(one))
+    def enter(x):
+        return tuple(map(one.attn.split_heads, ops.split(one.attn.c_attn(one.ln_1(x)), 3, axis=-1)))
+
+    @shared()
+    def attend(q, k, v, *visible):
+        return one.attn.attend(q, k, v, visible, None, None)[0]
+
+    @shared(*after(one))
+    def leave(x, a):
+        x = x + one.attn.c_proj(a)
+        return x + one.mlp(one.ln_2(x))
+
+    @shared(*head)
+    def score(x):
+        return model.logits(trunk.ln_f(x))
+
+    def step(input_ids, position_ids, kept, places, past):
+        x = trunk.embed(ops.reshape(input_ids, (1, 1)), None, None, ops.reshape(position_ids, (1, 1)))
+        visible, presents = visible_slots(kept, ops.reshape(places, (1,))), []
+        for block, slots in zip(trunk.h, past, strict=True):
+            q, *new = enter(values_of(*before(block)), x)  # each (B, H, T, D)
+            k, v = (put(old, places, part) for old, part in zip(slots, new, strict=True))  # (B, H, S, D)
+            x = leave(values_of(*after(block)), x, attend([], q, k, v, *visible))
+            presents.append((k, v))
+        return score(values_of(*head), x), tuple(presents)
+
+    return step
+
+
+def is_as_made(part):
+    """Returns whether a layer is one of this package and runs as it was written."""
+    return type(part).__module__.startswith(_TREE) and "call" not in part.__dict__
+
+
+def parts_of(model):
+    """Yields a model and the layers that a step of it calls, each before its own: another may have others."""
+    trunk = model.transformer
+    yield from (model, trunk)
+    yield from (trunk.wte, trunk.wpe, trunk.ln_f, *([] if model.lm_head is None else [model.lm_head]))
+    for block in trunk.h:
+        yield block
+        yield from (block.ln_1, block.attn, block.ln_2, block.mlp)
+        yield from (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
+
+
+def are_alike(blocks):
+    """Returns whether blocks differ in their weights alone."""
+    kinds = {(b.ln_1.epsilon, b.attn.scale, b.attn.upcast, b.ln_2.epsilon, b.mlp.activation) for b in blocks}
+    return len(kinds) == 1

@@ -5,7 +5,7 @@ import contextlib
 import keras
 
 from ..attention import owned_caches
-from ..matmul import rows_by_xla
+from ..matmul import one_row
 
 
 def in_float64():
@@ -49,17 +49,17 @@ def spec(x):
     return tf.TensorSpec([size if i in known else None for i, size in enumerate(x.shape)], x.dtype)
 
 
-def step_of(model, graphs, every):
+def step_of(model, graphs, every, direct=None):
     """Returns model.step as a graph for every batch, prompt and cache length, which writes into the cache it is given.
 
-    As it is where a user replaced it.
+    As it is where a user replaced it. direct: what is to be the graph in its place, of tokens and a cache.
     """
     if "step" in model.__dict__ or keras.config.backend() != "tensorflow":
         return lambda *given: model.step(*given, every=every)
 
     def run(tokens, cache, more):
-        with owned_caches(), rows_by_xla():
-            return model.step(*tokens, cache, **more, every=every)
+        with owned_caches():
+            return model.step(*tokens, cache, **more, every=every) if direct is None else direct(*tokens, cache)
 
     made = []  # looked for once: that takes as long as some of a step's products
 
@@ -67,7 +67,46 @@ def step_of(model, graphs, every):
         more = {"encoder": given[5], "encoder_mask": given[6]}
         more = {name: x for name, x in more.items() if x is not None}
         if not made:
-            made.append(graph(graphs, ("step", every), run, given[:4], given[4], more).get_concrete_function())
-        return made[0](given[:4], given[4], more)
+            key = ("step", every) if direct is None else ("direct",)
+            made.append(graph(graphs, key, run, given[:4], given[4], more).get_concrete_function())
+        with in_order():
+            return made[0](given[:4], given[4], more)
 
     return traced
+
+
+def in_order():
+    """Returns a context in which TensorFlow starts a graph's operations one after the other, from the thread that asks.
+
+    A step is a chain of them. Each would be handed from thread to thread, which takes longer than most of them do; on
+    how many threads one computes is not changed.
+    """
+    try:
+        from tensorflow.python.eager import context
+
+        return context.function_executor_type("SINGLE_THREADED_EXECUTOR")
+    except (ImportError, AttributeError):  # TensorFlow promises no such function
+        return contextlib.nullcontext()
+
+
+def shared(*layers):
+    """Returns a decorator: XLA compiles a function of one row, whose first argument is from then on `values_of` others.
+
+    It does what it did with these layers, but as if they had those weights: one serves all blocks.
+    """
+    import tensorflow as tf
+
+    own = [weight for layer in layers for weight in layer.weights]
+
+    def compiled(function):
+        def run(values, *given):
+            with keras.StatelessScope(state_mapping=zip(own, values, strict=True)), one_row():
+                return function(*given)
+
+        return tf.function(run, jit_compile=True, autograph=False)
+
+    return compiled
+
+
+def values_of(*layers):
+    return [weight.value for layer in layers for weight in layer.weights]

@@ -150,8 +150,8 @@ def direct(model):
     return step
 
 
-def is_as_made(module):
+def is_as_made(part):
     """Returns whether a module is one of this package or its parts, runs as it was written, and does not learn."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or module._compiled_call_impl is not None
-    ours = type(module).__module__.startswith(_TREE) or type(module) in (nn.ModuleList, nn.Dropout)
-    return ours and not hooked and "forward" not in module.__dict__ and not module.training
+    hooked = part._forward_hooks or part._forward_pre_hooks or part._compiled_call_impl is not None
+    ours = type(part).__module__.startswith(_TREE) or type(part) in (nn.ModuleList, nn.Dropout)
+    return ours and not hooked and "forward" not in part.__dict__ and not part.training
