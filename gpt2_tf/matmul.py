@@ -115,7 +115,13 @@ def scores(x, rows):
 
 def similarities(q, k):
     """Returns each query of q (B, H, T, D) times each key of k (B, H, S, D), (B, H, T, S)."""
-    return by_xla(q, k, transposed=True) if suits(q, k) else ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+    if suits(q, k):
+        return by_xla(q, k, transposed=True)
+    if not _one_row.get():
+        return ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+    import tensorflow as tf
+
+    return tf.matmul(q, k, transpose_b=True)  # as they lie: XLA would copy keys that are transposed beforehand
 
 
 def weighted(w, v):
