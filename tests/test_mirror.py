@@ -110,13 +110,7 @@ LOCAL_NAMES = {
     "inputs.dtype_of": {"dtype"},  # Keras traces with other types
     "inputs.concrete": {"x"},  # numpy cannot take PyTorch's bfloat16
     "attention.put": {"owned", "D", "shape", "rows", "filled"},  # PyTorch has index_copy_
-    "inference.decoder.Decoder.compute": {
-        "alone",
-        "in_parts",
-        "kind",
-        "some",
-        "end",
-    },  # PyTorch: see decoder.direct
+    "inference.decoder.Decoder.compute": {"alone", "in_parts", "kind", "some", "end"},  # in PyTorch's direct
     "inference.decoder.Decoder.process": {"kinds", "run", "scores"},
     "inference.decoder.Decoder.pick": {"uniforms"},
     "inference.decoder.is_as_made": {"hooked", "ours"},  # PyTorch's modules have hooks
@@ -190,12 +184,7 @@ BREAKS = {
     "an argument renamed": ("block.py", "visible, past=None", "mask, past=None", "arguments"),
     "a local name changed": ("model.py", "presents", "caches", "local names"),
     "a shape comment lost": ("attention.py", "  # (B, H, S, D)", "", "shape comments"),
-    "a method renamed in inference": (
-        "inference/decoder.py",
-        "def select",
-        "def choose",
-        "functions",
-    ),
+    "a method renamed in inference": ("inference/decoder.py", "def select", "def choose", "functions"),
 }
 
 
