@@ -78,8 +78,8 @@ def step_of(model, graphs, every, direct=None):
 def in_order():
     """Returns a context in which TensorFlow starts a graph's operations one after the other, from the thread that asks.
 
-    A step is a chain of them. Each would be handed from thread to thread, which takes longer than most of them do; on
-    how many threads one computes is not changed.
+    A step is a chain of them, which gains nothing by more threads that start them and loses some 2 ms a token
+    (docs/performance.md). On how many threads one operation computes is not changed.
     """
     try:
         from tensorflow.python.eager import context
